@@ -1,0 +1,47 @@
+"""A certificate authority and one server certificate, made afresh for the tests that speak TLS."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import trustme
+
+NAMES = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """Paths of PEM files: the authority, the server's certificate chain, the server's private key."""
+
+    authority: Path
+    certificate: Path
+    key: Path
+
+    def client_options(self) -> dict[str, Any]:
+        """Return what ``Connection(ssl=...)`` takes to trust this server, its name checked."""
+        return {
+            "ca_certs": str(self.authority),
+            "cert_reqs": ssl.CERT_REQUIRED,
+            "server_hostname": NAMES[0],
+        }
+
+    def server_context(self) -> ssl.SSLContext:
+        """Return a server's side context with this certificate."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.certificate, self.key)
+        return context
+
+
+def make(folder: Path) -> Certificates:
+    """Write a new authority and a certificate for this host's loopback names into *folder*."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = Certificates(folder / "authority.pem", folder / "server.pem", folder / "server-key.pem")
+    authority = trustme.CA()
+    server = authority.issue_cert(*NAMES)
+    authority.cert_pem.write_to_path(made.authority)
+    server.private_key_pem.write_to_path(made.key)
+    made.certificate.write_bytes(b"".join(blob.bytes() for blob in server.cert_chain_pems))
+    return made
