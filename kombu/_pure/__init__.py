@@ -1,0 +1,1 @@
+"""Reference implementation of the core in plain Python; :mod:`kombu._core` chooses between it and the twin."""

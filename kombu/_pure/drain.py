@@ -1,0 +1,443 @@
+"""Receive loop: bytes in, deliveries out.
+
+One :class:`Receiver` stands behind each connection.  It owns the receive buffer, cuts frames in place, puts
+contents together, makes a :class:`~kombu.message.Message` of each and hands it to its consumer.  Methods without
+content go to the connection.  It also decides which thread reads the socket and which one runs callbacks.
+
+Source: AMQP 0-9-1, section 2.3.5 (frame details) and 4.2 (wire format).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from amqp.exceptions import AMQPError, ConnectionForced, RecoverableConnectionError
+
+from .inbound import DELIVER, MAX_BODY_SIZE, RETURN, SMALLEST_BUFFER, Inbound
+
+__all__ = ("Receiver", "MAX_BODY_SIZE")
+
+#: The most that the receive buffer of a busy connection gets, in bytes.
+LARGEST_BUFFER = 256 * 1024
+
+#: Seconds of silence after which a grown receive buffer is given back.
+BUFFER_IDLE = 1.0
+
+#: Seconds for which an acknowledgement may wait for company.
+PUSH_AFTER = 0.001
+
+#: Seconds by which a call may outstay its deadline while bytes keep coming: what is there already is worth reading.
+GRACE = 0.02
+
+CANCEL = (60, 30)
+CHANNEL_CLOSE = (20, 40)
+BLOCKED = (10, 60)
+UNBLOCKED = (10, 61)
+
+
+class Receiver(Inbound):
+    """Read one connection: cut frames, put contents together, dispatch what arrives.
+
+    Arguments:
+        link: the socket, as an object with ``recv_into(view)``, which returns 0 at the end of the stream and raises
+            :exc:`BlockingIOError` when nothing waits, ``wait_readable(timeout)`` and ``plain_fd``.
+        channels: the connection's channels by number, shared with it.
+        on_method: ``on_method(channel_id, method_sig, payload, content)`` for everything but deliveries to a consumer.
+        output: where acknowledgements may wait; has ``unpushed``, the time of the first of them or 0, and ``push()``.
+        frame_max: largest frame accepted, in bytes with its eight of framing; 0 for any.
+        max_body_size: largest body accepted, in bytes.
+
+    Threads: one thread at a time reads, one at a time runs callbacks.  A thread that waits for a reply while another
+    runs callbacks never runs any of them: what it reads for the other is parked.  Replies are dispatched by whoever
+    reads them, before anybody else may read: the thread that one is for would else wait for bytes that have come.
+    """
+
+    def __init__(
+        self,
+        link: Any,
+        channels: dict[int, Any],
+        on_method: Callable[[int, tuple[int, int], Any, Any], Any],
+        output: Any = None,
+        frame_max: int = 131072,
+        max_body_size: int = MAX_BODY_SIZE,
+    ) -> None:
+        super().__init__(channels, frame_max, max_body_size)
+        self.link = link
+        self.on_method = on_method
+        self.output = output
+        #: Called with the exception when the connection can no longer be read.
+        self.on_failure: Callable[[BaseException], Any] | None = None
+        #: Called to send a heartbeat frame.
+        self.send_heartbeat: Callable[[], Any] | None = None
+        #: Frames sent so far, as a function; tells whether a heartbeat is due.
+        self.frames_sent: Callable[[], int] | None = None
+        #: Seconds without a byte after which a read raises :exc:`socket.timeout`; None for no bound.
+        self.read_timeout: float | None = None
+        #: What ended the connection, if something did.
+        self.failure: BaseException | None = None
+
+        self._heartbeat = 0.0
+        self._next_tick = 0.0
+        self._last_received = 0.0
+        self._reads = 0
+        self._seen_reads = self._seen_sent = -1
+        # When the receive buffer last had to be larger than the smallest.
+        self._filled_at = 0.0
+
+        self.reset_locks()
+
+    def reset_locks(self) -> None:
+        """Forget who reads and who dispatches; for a new receiver and for a forked child."""
+        self._turn = threading.Condition(threading.Lock())
+        # The thread that runs callbacks, and how many of its calls are under way, one within the other.
+        self._owner: int | None = None
+        self._depth = 0
+        # The thread that reads.
+        self._reader: int | None = None
+        self._waiting = 0
+        self._parked: deque[tuple] = deque()
+
+    # -- heartbeats
+
+    @property
+    def heartbeat(self) -> float:
+        """Negotiated heartbeat interval in seconds; 0 for none."""
+        return self._heartbeat
+
+    @heartbeat.setter
+    def heartbeat(self, interval: float) -> None:
+        self._heartbeat = interval or 0.0
+        self._last_received = monotonic()
+        self._next_tick = self._last_received + self._heartbeat / 5
+
+    def tick(self) -> None:
+        """Send a heartbeat if nothing else was sent lately; raise if the peer has been silent for two intervals.
+
+        Looks five times an interval, so that no gap between outgoing frames exceeds half of one.
+
+        Raises:
+            amqp.exceptions.ConnectionForced: nothing arrived for two intervals.
+        """
+        now = monotonic()
+        interval = self._heartbeat
+        if not interval or now < self._next_tick or self.failure is not None:
+            return
+        self._next_tick = now + interval / 5
+        if self._reads != self._seen_reads:
+            self._seen_reads = self._reads
+            self._last_received = now
+        elif now - self._last_received > 2 * interval:
+            # Bytes may wait in the kernel while callbacks take their time over what is buffered.
+            if self.link.wait_readable(0):
+                self._last_received = now
+            else:
+                error = ConnectionForced(
+                    f"Too many heartbeats missed: nothing received for {now - self._last_received:.1f} seconds, "
+                    f"the interval is {interval:g}"
+                )
+                self.fail(error)
+                raise error
+        sent = self.frames_sent() if self.frames_sent is not None else 0
+        if sent == self._seen_sent and self.send_heartbeat is not None:
+            self.send_heartbeat()
+            sent = self.frames_sent() if self.frames_sent is not None else 0
+        self._seen_sent = sent
+
+    # -- the socket
+
+    @property
+    def buffered(self) -> bool:
+        """Whether a whole frame, or an event read for another thread, waits to be dispatched."""
+        return bool(self._parked) or self.more_waits
+
+    def fail(self, error: BaseException) -> None:
+        """Note that the connection cannot be read any more because of *error*, and wake whoever waits for it."""
+        if self.failure is None:
+            self.failure = error
+            if self.on_failure is not None:
+                self.on_failure(error)
+        with self._turn:
+            self._turn.notify_all()
+
+    def raise_failure(self) -> None:
+        """Raise a recoverable error that says what ended the connection.
+
+        Raises:
+            amqp.exceptions.RecoverableConnectionError: always.
+        """
+        raise RecoverableConnectionError(f"connection already closed: {self.failure}") from self.failure
+
+    def _read_event(self, deadline: float | None) -> tuple:
+        """Return the next event, reading as often as it takes."""
+        while True:
+            if self.failure is not None:
+                self.raise_failure()
+            try:
+                event = self.next_event()
+            except (AMQPError, MemoryError) as error:
+                self.fail(error)
+                raise
+            except BaseException as error:
+                # A signal's handler raised: a frame may have been cut by half.
+                self.fail(RecoverableConnectionError(f"a read was interrupted by {error!r}"))
+                raise
+            if event is not None:
+                return event
+            self._fill(deadline)
+
+    def _fill(self, deadline: float | None) -> None:
+        """Read once, waiting for bytes until *deadline*.
+
+        Raises:
+            socket.timeout: nothing arrived in time.
+            OSError: the connection is lost.
+        """
+        output = self.output
+        if output is not None and output.unpushed:
+            output.push()
+        now = monotonic()
+        if deadline is not None and now > deadline + GRACE:
+            raise TimeoutError("timed out")
+        if self._heartbeat and now >= self._next_tick:
+            self.tick()
+        if len(self._buffer) - self._end < SMALLEST_BUFFER // 4:
+            self._make_room(SMALLEST_BUFFER // 2)
+        silent_since = None
+        while True:
+            try:
+                count = self.link.recv_into(self._view[self._end:])
+                self._end += count
+                break
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                self.fail(error)
+                raise
+            except BaseException as error:
+                # A signal's handler raised: bytes may have been read, and nobody knows how many.
+                self.fail(RecoverableConnectionError(f"a read was interrupted by {error!r}"))
+                raise
+            if silent_since is None:
+                silent_since = monotonic()
+            self._await_bytes(deadline, silent_since)
+        if not count:
+            lost = OSError("Server unexpectedly closed connection")
+            self.fail(lost)
+            raise lost
+        self._reads += 1
+        if self._end >= SMALLEST_BUFFER:
+            self._filled_at = monotonic()
+            if self._end == len(self._buffer) < LARGEST_BUFFER:
+                # More waits than fits: read more at once from now on.
+                self._make_room(len(self._buffer))
+
+    def _await_bytes(self, deadline: float | None, silent_since: float) -> None:
+        """Wait until the socket is readable, or until it is time for something else."""
+        now = monotonic()
+        if deadline is not None and now >= deadline:
+            raise TimeoutError("timed out")
+        until = deadline
+        if self.read_timeout is not None:
+            limit = silent_since + self.read_timeout
+            if now >= limit:
+                raise TimeoutError(f"timed out: nothing received for read_timeout={self.read_timeout:g} seconds")
+            until = limit if until is None else min(until, limit)
+        if self._heartbeat:
+            self.tick()
+            until = self._next_tick if until is None else min(until, self._next_tick)
+        if self._start == self._end and len(self._buffer) > SMALLEST_BUFFER:
+            spare_from = self._filled_at + BUFFER_IDLE
+            if now >= spare_from:
+                self._shrink_buffer()
+            else:
+                until = spare_from if until is None else min(until, spare_from)
+        try:
+            self.link.wait_readable(None if until is None else max(0.0, until - now))
+        except OSError as error:
+            self.fail(error)
+            raise
+        if self.failure is not None:
+            self.raise_failure()
+
+    # -- who reads, who dispatches
+
+    def drain_events(self, timeout: float | None = None) -> None:
+        """Dispatch one event, waiting for it at most *timeout* seconds.
+
+        What is buffered is served before the socket is read.  Heartbeats, half frames and traffic for other threads
+        do not extend the time.
+
+        Raises:
+            socket.timeout: nothing arrived in time.
+            amqp.exceptions.RecoverableConnectionError: the connection has been lost or closed; also every time after.
+            OSError: the connection is lost.
+        """
+        started = monotonic()
+        deadline = None if timeout is None else started + timeout
+        if self._heartbeat and started >= self._next_tick:
+            self.tick()
+        self._serve(deadline, started, None)
+
+    def wait_for(self, ready: Callable[[], bool], timeout: float | None = None) -> None:
+        """Wait until *ready()* holds, at most *timeout* seconds, while events are read and dispatched.
+
+        Another thread may be draining meanwhile.  Then the reply comes through that thread, or, while it is busy in a
+        callback, this one reads and parks what belongs to the other.
+
+        Raises:
+            socket.timeout: it did not hold in time.
+            amqp.exceptions.RecoverableConnectionError: the connection has been lost.
+        """
+        deadline = None if timeout is None else monotonic() + timeout
+        me = threading.get_ident()
+        while not ready():
+            if self._owner is None or self._owner == me:
+                self._serve(deadline, None, ready)
+            else:
+                self._assist(deadline, ready, me)
+
+    def serve_waiting(self) -> None:
+        """Dispatch everything that can be had without waiting, unless another thread is at it.
+
+        Raises:
+            OSError: the connection is lost.
+        """
+        me = threading.get_ident()
+        with self._turn:
+            if self._owner is not None and self._owner != me:
+                return
+        while True:
+            try:
+                self.drain_events(0)
+            except TimeoutError:
+                return
+
+    def _serve(self, deadline: float | None, started: float | None, ready: Callable[[], bool] | None) -> None:
+        """Dispatch one event as the thread that runs callbacks; none if *ready()* holds before there is one."""
+        me = threading.get_ident()
+        # An exception may come out of a signal's handler at any point, so what has to be undone is looked up.
+        depth = self._depth if self._owner == me else 0
+        try:
+            self._enter(deadline, me)
+            event = self._take(deadline, ready, me)
+            if event is not None:
+                self._dispatch(event)
+        finally:
+            self._leave(monotonic() if started is None else started, me, depth)
+
+    def _enter(self, deadline: float | None, me: int) -> None:
+        with self._turn:
+            while self._owner is not None and self._owner != me:
+                if self.failure is not None:
+                    self.raise_failure()
+                self._sleep(deadline)
+            self._owner = me
+            self._depth += 1
+
+    def _leave(self, started: float, me: int, depth: int) -> None:
+        with self._turn:
+            if self._owner == me:
+                self._depth = depth
+                if not depth:
+                    self._owner = None
+            if self._waiting:
+                self._turn.notify_all()
+        output = self.output
+        if output is not None and output.unpushed:
+            now = monotonic()
+            if now - output.unpushed > PUSH_AFTER or now - started > PUSH_AFTER:
+                output.push()
+
+    def _take(self, deadline: float | None, ready: Callable[[], bool] | None, me: int) -> tuple | None:
+        """Return the next event that runs callbacks; None when a reply was dispatched, or once *ready()* holds."""
+        nested = self._reader == me
+        try:
+            with self._turn:
+                while True:
+                    if ready is not None and ready():
+                        return None
+                    if self._parked:
+                        return self._parked.popleft()
+                    if self._reader is None or nested:
+                        break
+                    if self.failure is not None:
+                        self.raise_failure()
+                    self._sleep(deadline)
+                self._reader = me
+            event = self._read_event(deadline)
+            if self._runs_callbacks(event):
+                return event
+            self._dispatch(event)
+            return None
+        finally:
+            if not nested:
+                self._stop_reading(me)
+
+    def _assist(self, deadline: float | None, ready: Callable[[], bool], me: int) -> None:
+        """Read an event while another thread runs callbacks, or wait while somebody else reads."""
+        nested = self._reader == me
+        try:
+            with self._turn:
+                if self._owner is None or self._owner == me or ready():
+                    return
+                if self._reader is not None and not nested:
+                    if self.failure is not None:
+                        self.raise_failure()
+                    self._sleep(deadline)
+                    return
+                self._reader = me
+            event = self._read_event(deadline)
+            if self._runs_callbacks(event):
+                self._parked.append(event)
+            else:
+                self._dispatch(event)
+        finally:
+            if not nested:
+                self._stop_reading(me)
+
+    def _stop_reading(self, me: int) -> None:
+        with self._turn:
+            if self._reader == me:
+                self._reader = None
+                if self._waiting:
+                    self._turn.notify_all()
+
+    def _sleep(self, deadline: float | None) -> None:
+        """Wait for a change of turns; the caller holds the lock and looks again afterwards."""
+        remaining = None if deadline is None else deadline - monotonic()
+        if remaining is not None and remaining <= 0:
+            raise TimeoutError("timed out")
+        self._waiting += 1
+        try:
+            self._turn.wait(remaining)
+        finally:
+            self._waiting -= 1
+
+    def _runs_callbacks(self, event: tuple) -> bool:
+        """Return whether *event* is for the thread that runs callbacks; otherwise it is a reply, or as good as one."""
+        channel_id, method, _, _ = event
+        if method == DELIVER or method == CANCEL:
+            return True
+        if channel_id == 0:
+            return method == BLOCKED or method == UNBLOCKED
+        if method == RETURN or method == CHANNEL_CLOSE:
+            # Both answer whoever waits on the channel.
+            return not getattr(self.channels.get(channel_id), "waiting_threads", None)
+        return False
+
+    def _dispatch(self, event: tuple) -> None:
+        channel_id, method, payload, content = event
+        if method == DELIVER:
+            # The message knows its channel, which outlives its number.
+            channel = content.channel
+            callback = channel.callbacks.get(payload)
+            if callback is not None:
+                callback(content)
+            else:
+                channel.on_unclaimed_delivery(payload, content)
+        else:
+            self.on_method(channel_id, method, payload, content)

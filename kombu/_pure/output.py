@@ -1,0 +1,214 @@
+"""Write path: whole messages under one lock a connection, one system call each where they fit."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from amqp.exceptions import RecoverableConnectionError
+
+from .frames import FRAME_HEARTBEAT, HEARTBEAT, encode_ack, encode_method
+
+__all__ = ("Writer", "ACK_WRITES")
+
+#: The values of ``transport_options["ack_writes"]``.
+ACK_WRITES = ("corked", "immediate", "coalesced")
+
+#: Seconds for which an acknowledgement may wait for company.
+PUSH_AFTER = 0.001
+
+#: Bytes of coalesced acknowledgements that are written without waiting any longer.
+COALESCED_MAX = 16 * 1024
+
+
+class Writer:
+    """Write frames to one connection; any number of threads may.
+
+    Arguments:
+        link: the socket, as an object with ``write_all(buffers, deadline, more)``, whose :exc:`TimeoutError` tells by
+            ``sent`` how many bytes got through, ``push()``, ``can_gather`` and ``plain_fd``.
+        ack_writes: ``"corked"``: an acknowledgement sent while further deliveries wait in the receive buffer is
+            handed to the kernel with ``MSG_MORE``; ``"immediate"``: one write an acknowledgement; ``"coalesced"``:
+            they wait in a buffer of ours.  The first is the second where the kernel cannot do it.
+        write_timeout: seconds that a write may wait for the socket; None for no bound.
+
+    Attributes:
+        unpushed: the monotonic time of the first acknowledgement held back, or 0.
+        frames_sent: writes so far.
+
+    Raises:
+        ValueError: *ack_writes* is none of these.
+    """
+
+    def __init__(self, link: Any, ack_writes: str = "corked", write_timeout: float | None = None) -> None:
+        if ack_writes not in ACK_WRITES:
+            raise ValueError(f"ack_writes has to be one of {', '.join(ACK_WRITES)}; it is {ack_writes!r}")
+        self.link = link
+        self.coalesces = ack_writes == "coalesced"
+        self.gathers = self.coalesces or (ack_writes == "corked" and link.can_gather)
+        self.write_timeout = write_timeout
+        self.unpushed = 0.0
+        self.frames_sent = 0
+        self.failure: BaseException | None = None
+        #: Called with the exception when the connection can no longer be written.
+        self.on_failure: Callable[[BaseException], Any] | None = None
+        self._acks = bytearray()
+        self.lock = threading.Lock()
+
+    def count(self) -> int:
+        """Return the number of writes so far."""
+        return self.frames_sent
+
+    def write(
+        self, buffers: list[Any], timeout: float | None = None, channel: Any = None, closings: int = 0
+    ) -> None:
+        """Write *buffers*, whole frames, after whatever acknowledgements are held back.
+
+        Arguments:
+            timeout: seconds; by default :attr:`write_timeout`.
+            channel, closings: the channel that the frames are for, and its ``closings`` when they were made.  A frame
+                for a channel that was closed meanwhile would have the broker close the connection.
+
+        Raises:
+            amqp.exceptions.ChannelError: the broker has closed the channel meanwhile.
+            socket.timeout: nothing could be written within *timeout* seconds; the connection goes on.
+            amqp.exceptions.RecoverableConnectionError: the connection is closed, or broke in the middle of a frame.
+            OSError: the connection is lost.
+        """
+        with self.lock:
+            if channel is not None and channel.closings != closings:
+                channel.raise_closed()
+            self._write(buffers, timeout, False)
+
+    def write_ack(self, channel: Any, delivery_tag: int, multiple: bool, more: bool) -> None:
+        """Write a ``basic.ack``; with *more*, further deliveries wait in the receive buffer.
+
+        Raises:
+            amqp.exceptions.ChannelError: the broker has closed *channel*.
+            amqp.exceptions.RecoverableConnectionError: the connection is closed, or broke in the middle of a frame.
+            OSError: the connection is lost.
+        """
+        with self.lock:
+            if channel.close_error is not None:
+                channel.raise_closed()
+            frame = encode_ack(channel.channel_id, delivery_tag, multiple)
+            if not (more and self.gathers):
+                self._write([frame], None, False)
+                return
+            now = monotonic()
+            if self.unpushed and now - self.unpushed > PUSH_AFTER:
+                self._write([frame], None, False)
+                return
+            if self.coalesces:
+                if self.failure is not None:
+                    self._refuse()
+                self._acks += frame
+                if len(self._acks) > COALESCED_MAX:
+                    self._write([], None, False)
+                    return
+            else:
+                self._write([frame], None, True)
+            if not self.unpushed:
+                self.unpushed = now
+
+    def push(self) -> None:
+        """Send the acknowledgements that are held back.
+
+        Raises:
+            OSError: the connection is lost.
+        """
+        # Whoever holds the lock is writing, and what it writes pushes what the kernel holds; but not what we hold.
+        if not self.lock.acquire(blocking=self.coalesces):
+            return
+        try:
+            if not self.unpushed or self.failure is not None:
+                self.unpushed = 0.0
+            elif self.coalesces:
+                self._write([], None, False)
+            else:
+                self.unpushed = 0.0
+                try:
+                    self.link.push()
+                except OSError as error:
+                    self._fail(error)
+                    raise
+        finally:
+            self.lock.release()
+
+    def write_heartbeat(self) -> None:
+        """Write a heartbeat frame, unless something else is on its way; never waits.
+
+        Raises:
+            OSError: the connection is lost.
+        """
+        if not self.lock.acquire(blocking=False):
+            return
+        try:
+            self._write([HEARTBEAT], 0, False)
+        except TimeoutError:
+            # The kernel's buffer is full of frames that the peer has yet to take: they show that we are alive.
+            return
+        finally:
+            self.lock.release()
+
+    def _refuse(self) -> None:
+        raise RecoverableConnectionError(f"connection already closed: {self.failure}") from self.failure
+
+    def _fail(self, error: BaseException) -> None:
+        self.failure = error
+        if self.on_failure is not None:
+            self.on_failure(error)
+
+    def _write(self, buffers: list[Any], timeout: float | None, more: bool) -> None:
+        if self.failure is not None:
+            self._refuse()
+        held_back = len(self._acks)
+        if held_back:
+            buffers = [bytes(self._acks), *buffers]
+            self._acks.clear()
+        if timeout is None:
+            timeout = self.write_timeout
+        deadline = None if timeout is None else monotonic() + timeout
+        try:
+            if buffers:
+                self.link.write_all(buffers, deadline, more)
+        except TimeoutError as error:
+            sent = error.sent  # type: ignore[attr-defined]
+            if sent == 0:
+                if held_back:
+                    self._acks[:0] = buffers[0]
+                raise
+            broken = RecoverableConnectionError(
+                f"the peer took {sent} bytes and no more within {timeout:g} seconds; "
+                "a frame is cut short, so the connection cannot go on"
+            )
+            self._fail(broken)
+            raise broken from error
+        except OSError as error:
+            self._fail(error)
+            raise
+        except BaseException:
+            # An interrupt (a signal, a greenlet killed) may have come in the middle of a frame.
+            self._fail(RecoverableConnectionError("a write was interrupted; a frame may be cut short"))
+            raise
+        if not more:
+            self.unpushed = 0.0
+        self.frames_sent += 1
+
+    def reset_lock(self) -> None:
+        """Make the lock whole again in a forked child, where another thread may have held it."""
+        self.lock = threading.Lock()
+
+    def __call__(
+        self, frame_type: int, channel_id: int, method: tuple[int, int] | None, arguments: Any, content: Any
+    ) -> None:
+        """Write a method, or a heartbeat, for the ``amqp`` package: its ``frame_writer`` contract."""
+        if frame_type == FRAME_HEARTBEAT:
+            self.write_heartbeat()
+            return
+        assert method is not None and not content, "contents are written by Channel.basic_publish"
+        if isinstance(arguments, str):
+            arguments = arguments.encode("utf-8", "surrogatepass")
+        self.write([encode_method(channel_id, method[0], method[1], arguments)])

@@ -1,0 +1,38 @@
+from collections.abc import Callable
+from typing import Any
+
+from .inbound import Inbound
+
+__all__ = ("Receiver", "MAX_BODY_SIZE")
+
+ABI: int
+MAX_BODY_SIZE: int
+
+class Receiver(Inbound):
+    link: Any
+    on_method: Callable[[int, tuple[int, int], Any, Any], Any]
+    output: Any
+    on_failure: Callable[[BaseException], Any] | None
+    send_heartbeat: Callable[[], Any] | None
+    frames_sent: Callable[[], int] | None
+    read_timeout: float | None
+    failure: BaseException | None
+    heartbeat: float
+    def __init__(
+        self,
+        link: Any,
+        channels: dict[int, Any],
+        on_method: Callable[[int, tuple[int, int], Any, Any], Any],
+        output: Any = None,
+        frame_max: int = 131072,
+        max_body_size: int = ...,
+    ) -> None: ...
+    @property
+    def buffered(self) -> bool: ...
+    def reset_locks(self) -> None: ...
+    def tick(self) -> None: ...
+    def fail(self, error: BaseException) -> None: ...
+    def raise_failure(self) -> None: ...
+    def drain_events(self, timeout: float | None = None) -> None: ...
+    def wait_for(self, ready: Callable[[], bool], timeout: float | None = None) -> None: ...
+    def serve_waiting(self) -> None: ...

@@ -1,0 +1,485 @@
+"""Frames in, events out: the receive buffer, and the contents put together from its frames.
+
+Twin of :mod:`kombu._pure.inbound`, which says more.
+
+Source: AMQP 0-9-1, section 2.3.5 (frame details) and 4.2 (wire format).
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.stdint cimport uint64_t
+from libc.string cimport memcmp, memcpy, memmove
+
+from kombu._speedups.message cimport make_delivery
+from kombu._speedups.frames cimport check_block
+from kombu._speedups.wire cimport Cursor, load16, load32, load64, take
+
+from amqp.exceptions import ChannelNotOpen, FrameError, FrameSyntaxError, UnexpectedFrame
+
+__all__ = ("Inbound", "MAX_BODY_SIZE")
+
+ABI = 1
+
+#: Largest body accepted unless told otherwise, in bytes: the most that RabbitMQ can be configured to carry.
+MAX_BODY_SIZE = 512 * 1024 * 1024
+
+cdef enum:
+    SMALLEST_BUFFER = 16384
+    KNOWN_PROPERTIES = 64
+
+    FRAME_METHOD = 1
+    FRAME_HEADER = 2
+    FRAME_BODY = 3
+    FRAME_HEARTBEAT = 8
+    FRAME_END = 0xCE
+
+    CLASS_BASIC = 60
+    RETURN_ID = 50
+    DELIVER_ID = 60
+    GET_OK_ID = 71
+
+cdef tuple RETURN = (60, 50)
+cdef tuple DELIVER = (60, 60)
+cdef tuple GET_OK = (60, 71)
+
+
+@cython.final
+@cython.freelist(8)
+cdef class Content:
+    """A content under way on one channel: its method, then its header, then its body."""
+
+
+cdef int missing(Cursor *cursor, uint64_t size, str what, str method) except -1:
+    raise FrameSyntaxError(
+        f"{what} of {size} bytes in {method} exceeds the {cursor.limit - cursor.offset} that remain"
+    )
+
+
+cdef int octet(Cursor *cursor, str method) except -1:
+    cdef const unsigned char *found = take(cursor, 1)
+    if found == NULL:
+        missing(cursor, 1, "octet", method)
+    return found[0]
+
+
+cdef const unsigned char *shortstr(Cursor *cursor, int *size, str method) except NULL:
+    cdef const unsigned char *found
+    size[0] = octet(cursor, method)
+    found = take(cursor, size[0])
+    if found == NULL:
+        missing(cursor, size[0], "short string", method)
+    return found
+
+
+cdef const unsigned char *fixed(Cursor *cursor, int size, str what, str method) except NULL:
+    cdef const unsigned char *found = take(cursor, size)
+    if found == NULL:
+        missing(cursor, size, what, method)
+    return found
+
+
+cdef class Inbound:
+    """Receive buffer of one connection; see :class:`kombu._pure.inbound.Inbound`."""
+
+    def __cinit__(self, *args, **kwargs):
+        self.data = NULL
+        self.capacity = self.start = self.end = 0
+
+    def __init__(self, dict channels, frame_max=131072, max_body_size=MAX_BODY_SIZE):
+        cdef int place
+        self.channels = channels
+        self.frame_max = frame_max
+        self.max_body_size = max_body_size
+        self.contents = {}
+        self.known_properties = set()
+        self.last_str = [None, None, None]
+        for place in range(3):
+            self.last_text[place].size = -1
+
+    def __dealloc__(self):
+        PyMem_Free(self.data)
+
+    # -- the buffer
+
+    @property
+    def buffer_size(self):
+        """Bytes that the receive buffer takes up at present."""
+        return self.capacity
+
+    def feed(self, const unsigned char[::1] data not None):
+        """Append *data* to the receive buffer, as if it had been read."""
+        cdef Py_ssize_t size = data.shape[0]
+        if size:
+            self.make_room(size)
+            memcpy(self.data + self.end, &data[0], size)
+            self.end += size
+
+    cdef int make_room(self, Py_ssize_t size) except -1:
+        """See that *size* bytes can be appended: move what is buffered to the front, or to a larger buffer."""
+        cdef Py_ssize_t waiting = self.end - self.start
+        cdef Py_ssize_t capacity = self.capacity
+        cdef unsigned char *larger
+        if waiting + size > capacity:
+            while capacity < waiting + size:
+                capacity = max(2 * capacity, <Py_ssize_t>SMALLEST_BUFFER)
+            larger = <unsigned char *>PyMem_Malloc(capacity)
+            if larger == NULL:
+                raise MemoryError()
+            if waiting:
+                memcpy(larger, self.data + self.start, waiting)
+            PyMem_Free(self.data)
+            self.data = larger
+            self.capacity = capacity
+        elif self.end + size > capacity:
+            memmove(self.data, self.data + self.start, waiting)
+        else:
+            return 0
+        self.start = 0
+        self.end = waiting
+        return 0
+
+    cdef int shrink(self, Py_ssize_t capacity) except -1:
+        """Give back an empty buffer's memory but for *capacity* bytes."""
+        cdef unsigned char *smaller = <unsigned char *>PyMem_Realloc(self.data, capacity)
+        if smaller == NULL:
+            raise MemoryError()
+        self.data = smaller
+        self.capacity = capacity
+        self.start = self.end = 0
+        return 0
+
+    cdef bint frame_waits(self) noexcept:
+        cdef Py_ssize_t available = self.end - self.start
+        if self.filling is not None:
+            return available > self.frame_left
+        return available >= 8 and <uint64_t>available >= 8 + <uint64_t>load32(self.data + self.start + 3)
+
+    # -- frames
+
+    def next_event(self):
+        """Cut one event out of the receive buffer; see :meth:`kombu._pure.inbound.Inbound.next_event`."""
+        return self.cut()
+
+    cdef tuple cut(self):
+        cdef tuple event = None
+        cdef Py_ssize_t start, available, end
+        cdef unsigned int frame_type, channel_id
+        cdef uint64_t size
+        self.more_waits = False
+        while event is None:
+            if self.filling is not None:
+                event = self.fill_body()
+                if self.filling is not None:
+                    return None
+                continue
+            start = self.start
+            available = self.end - start
+            if available < 7:
+                if not available:
+                    self.start = self.end = 0
+                return None
+            frame_type = self.data[start]
+            channel_id = load16(self.data + start + 1)
+            size = load32(self.data + start + 3)
+            self.check_frame(frame_type, channel_id, size)
+            if frame_type == FRAME_BODY:
+                self.begin_body(channel_id, size)
+                continue
+            if <uint64_t>available < size + 8:
+                if <uint64_t>(self.capacity - start) < size + 8:
+                    # Room for what is announced, but no more than as much again as has come: the size may be a lie.
+                    self.make_room(min(<Py_ssize_t>(size + 8) - available, max(available, <Py_ssize_t>SMALLEST_BUFFER)))
+                return None
+            end = start + 7 + <Py_ssize_t>size
+            check_end(self.data[end])
+            self.start = end + 1
+            self.frames_received += 1
+            if frame_type == FRAME_METHOD:
+                event = self.on_method_frame(channel_id, start + 7, end)
+            elif frame_type == FRAME_HEADER:
+                event = self.on_header_frame(channel_id, start + 7, end)
+        self.more_waits = self.frame_waits()
+        return event
+
+    cdef Content content_of(self, unsigned int channel_id):
+        if self.content is not None and self.content.channel_id == channel_id:
+            return self.content
+        return self.contents.get(channel_id) if self.contents else None
+
+    cdef int forget(self, Content content) except -1:
+        if self.content is content:
+            self.content = None
+        else:
+            del self.contents[content.channel_id]
+        return 0
+
+    cdef int check_frame(self, unsigned int frame_type, unsigned int channel_id, uint64_t size) except -1:
+        cdef Content content = self.content_of(channel_id)
+        cdef unsigned int expected
+        if content is None:
+            expected = FRAME_METHOD
+        else:
+            expected = FRAME_HEADER if content.properties is None else FRAME_BODY
+        if frame_type == FRAME_HEARTBEAT:
+            if channel_id:
+                raise FrameError(f"Received a heartbeat on channel {channel_id}; heartbeats belong to channel 0")
+        elif frame_type != expected:
+            raise UnexpectedFrame(f"Received frame {frame_type} while expecting type: {expected}")
+        if self.frame_max and size + 8 > self.frame_max:
+            raise FrameError(f"Received a frame of {size + 8} bytes; the negotiated frame_max is {self.frame_max}")
+        return 0
+
+    cdef tuple on_method_frame(self, unsigned int channel_id, Py_ssize_t start, Py_ssize_t end):
+        cdef Cursor cursor
+        cdef Content content
+        cdef str method, tag, exchange, routing_key
+        cdef const unsigned char *texts[3]
+        cdef int sizes[3]
+        cdef unsigned int class_id, method_id
+        cdef tuple arguments, event
+        cdef object channel
+        if end - start < 4:
+            raise FrameSyntaxError(f"Received a method frame of {end - start} bytes; the shortest has 4")
+        class_id = load16(self.data + start)
+        method_id = load16(self.data + start + 2)
+        if class_id != CLASS_BASIC or (method_id != DELIVER_ID and method_id != GET_OK_ID and method_id != RETURN_ID):
+            return (channel_id, (class_id, method_id), PyBytes_FromStringAndSize(<char *>self.data + start, end - start), None)
+        cursor.data = self.data
+        cursor.offset = start + 4
+        cursor.limit = end
+        cdef const unsigned char *number
+        cdef bint redelivered = False
+        if method_id == DELIVER_ID:
+            method = "basic.deliver"
+            texts[0] = shortstr(&cursor, &sizes[0], method)
+            tag = self.short_string(texts[0], sizes[0], 0, method)
+            number = fixed(&cursor, 8, "long long", method)
+            redelivered = octet(&cursor, method) & 1
+            texts[1] = shortstr(&cursor, &sizes[1], method)
+            exchange = self.short_string(texts[1], sizes[1], 1, method)
+            texts[2] = shortstr(&cursor, &sizes[2], method)
+            routing_key = self.short_string(texts[2], sizes[2], 2, method)
+            arguments = None
+        elif method_id == GET_OK_ID:
+            method = "basic.get-ok"
+            number = fixed(&cursor, 8, "long long", method)
+            redelivered = octet(&cursor, method) & 1
+            texts[1] = shortstr(&cursor, &sizes[1], method)
+            exchange = self.short_string(texts[1], sizes[1], 1, method)
+            texts[2] = shortstr(&cursor, &sizes[2], method)
+            routing_key = self.short_string(texts[2], sizes[2], 2, method)
+            arguments = (load64(number), redelivered, exchange, routing_key, load32(fixed(&cursor, 4, "long", method)))
+        else:
+            method = "basic.return"
+            number = fixed(&cursor, 2, "short", method)
+            texts[0] = shortstr(&cursor, &sizes[0], method)
+            tag = self.short_string(texts[0], sizes[0], 0, method)
+            texts[1] = shortstr(&cursor, &sizes[1], method)
+            exchange = self.short_string(texts[1], sizes[1], 1, method)
+            texts[2] = shortstr(&cursor, &sizes[2], method)
+            routing_key = self.short_string(texts[2], sizes[2], 2, method)
+            arguments = (load16(number), tag, exchange, routing_key)
+        if cursor.offset != end:
+            raise FrameSyntaxError(f"{end - cursor.offset} bytes are left over after the arguments of {method}")
+        channel = self.channels.get(channel_id) if channel_id else None
+        if channel is None:
+            raise ChannelNotOpen(f"Received {method} for channel {channel_id}, which is not open")
+        if method_id == DELIVER_ID:
+            event = self.whole_delivery(channel_id, channel, tag, load64(number), redelivered, exchange, routing_key)
+            if event is not None:
+                return event
+            arguments = (tag, load64(number), redelivered, exchange, routing_key)
+        content = Content.__new__(Content)
+        content.channel_id = channel_id
+        content.method_id = method_id
+        content.arguments = arguments
+        if self.content is None:
+            self.content = content
+        else:
+            self.contents[channel_id] = content
+        return None
+
+    cdef str short_string(self, const unsigned char *text, int size, int place, str method):
+        """Return a short string; the one seen last in the same place is made once."""
+        cdef Text *last = &self.last_text[place]
+        cdef str made
+        if last.size == size and memcmp(last.data, text, size) == 0:
+            return <str>self.last_str[place]
+        try:
+            made = PyUnicode_DecodeUTF8(<char *>text, size, "surrogatepass")
+        except UnicodeDecodeError:
+            raise FrameSyntaxError(f"short string in {method} is not UTF-8") from None
+        memcpy(last.data, text, size)
+        last.size = size
+        self.last_str[place] = made
+        return made
+
+    cdef tuple on_header_frame(self, unsigned int channel_id, Py_ssize_t start, Py_ssize_t end):
+        cdef Content content = self.content_of(channel_id)
+        cdef const unsigned char *data = self.data + start
+        cdef unsigned int class_id, weight
+        cdef uint64_t size
+        cdef bytes properties
+        cdef Py_ssize_t length = end - start - 12
+        if length < 2:
+            raise FrameSyntaxError(f"Received a content header of {end - start} bytes; the shortest has 14")
+        class_id = load16(data)
+        weight = load16(data + 2)
+        size = load64(data + 4)
+        if class_id != CLASS_BASIC:
+            raise FrameSyntaxError(f"Received a content header of class {class_id}; it belongs to a method of class 60")
+        if weight:
+            raise FrameSyntaxError(f"Received a content header of weight {weight}; it has to be 0")
+        if size > self.max_body_size:
+            raise FrameError(f"Received a header that announces {size} bytes; max_body_size is {self.max_body_size}")
+        properties = self.properties_at(data + 12, length)
+        content.properties = properties
+        content.size = size
+        if size:
+            return None
+        content.body = b""
+        return self.complete(content)
+
+    cdef bytes properties_at(self, const unsigned char *data, Py_ssize_t length):
+        """Return a valid property block; the one seen last is made once."""
+        cdef bytes properties = self.last_properties
+        if (
+            properties is not None
+            and len(properties) == length
+            and memcmp(PyBytes_AS_STRING(properties), data, length) == 0
+        ):
+            return properties
+        properties = PyBytes_FromStringAndSize(<char *>data, length)
+        if properties not in self.known_properties:
+            check_block(<const unsigned char *>PyBytes_AS_STRING(properties), 0, length)
+            if len(self.known_properties) >= KNOWN_PROPERTIES:
+                self.known_properties.clear()
+            if length <= 256:
+                self.known_properties.add(properties)
+        self.last_properties = properties
+        return properties
+
+    cdef tuple whole_delivery(
+        self, unsigned int channel_id, object channel, str tag, uint64_t number, bint redelivered,
+        str exchange, str routing_key,
+    ):
+        """Return the event of a delivery whose header and body stand whole behind its method, in one body frame.
+
+        None for any other, faulty ones included: those go frame by frame.
+        """
+        cdef const unsigned char *data = self.data + self.start
+        cdef uint64_t available = <uint64_t>(self.end - self.start)
+        cdef uint64_t header, size, total
+        cdef bytes properties, body
+        cdef object delivery_tag
+        if available < 22 or data[0] != FRAME_HEADER or load16(data + 1) != channel_id:
+            return None
+        header = load32(data + 3)
+        if header < 14 or available < header + 8 or data[header + 7] != FRAME_END:
+            return None
+        if load16(data + 7) != CLASS_BASIC or load16(data + 9):
+            return None
+        size = load64(data + 11)
+        total = header + 8
+        if size:
+            if size > self.max_body_size or available - total < 8 or size > available - total - 8:
+                return None
+            if data[total] != FRAME_BODY or load16(data + total + 1) != channel_id or load32(data + total + 3) != size:
+                return None
+            if data[total + 7 + size] != FRAME_END:
+                return None
+        if self.frame_max and (header + 8 > self.frame_max or (size and size + 8 > self.frame_max)):
+            return None
+        properties = self.properties_at(data + 19, <Py_ssize_t>header - 12)
+        if size:
+            body = PyBytes_FromStringAndSize(<char *>data + total + 7, <Py_ssize_t>size)
+            self.frames_received += 2
+            total += size + 8
+        else:
+            body = b""
+            self.frames_received += 1
+        self.start += <Py_ssize_t>total
+        delivery_tag = number
+        if tag not in channel.no_ack_consumers:
+            channel.unacked.add(delivery_tag)
+        return (
+            channel_id, DELIVER, tag,
+            make_delivery(
+                channel.delivered_as, channel, tag, delivery_tag, redelivered, exchange, routing_key,
+                properties, body, None,
+            ),
+        )
+
+    cdef int begin_body(self, unsigned int channel_id, uint64_t size) except -1:
+        cdef Content content = self.content_of(channel_id)
+        if size > content.size - content.received:
+            raise FrameError(
+                f"Received a body frame of {size} bytes while {content.size - content.received} are left of the body"
+            )
+        if content.body is None:
+            # Allocated once, at the size that the header announced, and filled in place.
+            content.body = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>content.size)
+        self.start += 7
+        self.filling = content
+        self.frame_left = <Py_ssize_t>size
+        return 0
+
+    cdef tuple fill_body(self):
+        """Move what is buffered of a body frame into its body; return the event if that completes it."""
+        cdef Content content = self.filling
+        cdef Py_ssize_t count = min(self.end - self.start, self.frame_left)
+        if count:
+            memcpy(PyBytes_AS_STRING(content.body) + content.received, self.data + self.start, count)
+            content.received += count
+            self.start += count
+            self.frame_left -= count
+        if self.frame_left or self.start == self.end:
+            return None
+        check_end(self.data[self.start])
+        self.start += 1
+        self.frames_received += 1
+        self.filling = None
+        if content.received < content.size:
+            return None
+        return self.complete(content)
+
+    cdef tuple complete(self, Content content):
+        cdef tuple arguments = content.arguments
+        cdef object channel
+        self.forget(content)
+        channel = self.channels.get(content.channel_id)
+        if channel is None:
+            raise ChannelNotOpen(f"Received content for channel {content.channel_id}, which is not open")
+        if content.method_id == DELIVER_ID:
+            if arguments[0] not in channel.no_ack_consumers:
+                channel.unacked.add(arguments[1])
+            return (
+                content.channel_id, DELIVER, arguments[0],
+                make_delivery(
+                    channel.delivered_as, channel, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4],
+                    content.properties, content.body, None,
+                ),
+            )
+        if content.method_id == GET_OK_ID:
+            return (
+                content.channel_id, GET_OK, None,
+                make_delivery(
+                    channel.delivered_as, channel, None, arguments[0], arguments[1], arguments[2], arguments[3],
+                    content.properties, content.body, arguments[4],
+                ),
+            )
+        return (
+            content.channel_id, RETURN, arguments,
+            make_delivery(
+                channel.delivered_as, channel, None, None, False, arguments[2], arguments[3],
+                content.properties, content.body, None,
+            ),
+        )
+
+
+cdef int check_end(unsigned int found) except -1:
+    if found != FRAME_END:
+        raise UnexpectedFrame(f"Received frame_end {found:#04x} while expecting 0xce")
+    return 0

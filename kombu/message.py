@@ -1,0 +1,11 @@
+"""The message that a consumer gets."""
+
+from __future__ import annotations
+
+from kombu import compression, serialization
+from kombu._core import Message
+from kombu._core import message as _message
+
+__all__ = ("Message",)
+
+_message.configure(serialization.loads, compression.decompress)

@@ -1,0 +1,640 @@
+"""Places of a pool: the limit, the order of those who wait, giving back, resizing, clearing; on both cores."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import threading
+import time
+import weakref
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from scripted_transport import forked
+
+
+class Thing:
+    """A resource."""
+
+
+def wait_until(condition, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.001)
+
+
+def started(function, *args):
+    thread = threading.Thread(target=function, args=args, daemon=True)
+    thread.start()
+    return thread
+
+
+def take(core, slots):
+    """Take a place and fill it, as a pool does."""
+    thing = slots.acquire()
+    assert thing is not core.pool.FULL
+    if thing is core.pool.VACANT:
+        thing = Thing()
+    slots.occupy(thing)
+    return thing
+
+
+def give(slots, thing):
+    assert slots.withdraw(thing)
+    return slots.vacate(thing)
+
+
+# -- the limit
+
+
+@pytest.mark.parametrize("limit", [-1, 0, 1, 3])
+def test_there_are_as_many_places_as_the_limit(core, limit):
+    slots = core.pool.SlotPool(limit)
+    for _ in range(max(limit, 0)):
+        assert slots.acquire() is core.pool.VACANT
+    assert slots.in_use == max(limit, 0)
+    assert slots.acquire() is core.pool.FULL
+    assert slots.in_use == max(limit, 0)
+
+
+def test_a_place_given_back_can_be_taken_again(core):
+    slots = core.pool.SlotPool(1)
+    assert slots.acquire() is core.pool.VACANT
+    assert slots.vacate()
+    assert slots.in_use == 0
+    assert slots.acquire() is core.pool.VACANT
+
+
+def test_the_resource_returned_last_goes_out_first(core):
+    slots = core.pool.SlotPool(3)
+    one, two, three = (take(core, slots) for _ in range(3))
+    for thing in (two, three, one):
+        give(slots, thing)
+    assert slots.idle_resources() == [two, three, one]
+    assert [slots.acquire() for _ in range(3)] == [one, three, two]
+
+
+def test_a_resource_is_known_to_be_out_from_occupy_to_withdraw(core):
+    slots = core.pool.SlotPool(1)
+    thing = Thing()
+    assert not slots.is_out(thing)
+    slots.acquire()
+    slots.occupy(thing)
+    assert slots.is_out(thing)
+    assert slots.out_resources() == [thing]
+    assert slots.withdraw(thing)
+    assert not slots.is_out(thing)
+    assert not slots.withdraw(thing)
+    assert slots.in_use == 1
+    slots.vacate(thing)
+    assert slots.idle_resources() == [thing]
+    assert (slots.in_use, slots.out_resources()) == (0, [])
+
+
+def test_resources_are_told_apart_by_identity(core):
+    class Equal:
+        def __eq__(self, other):
+            raise AssertionError("was compared")
+
+        __hash__ = None
+
+    slots = core.pool.SlotPool(2)
+    one, two = Equal(), Equal()
+    for thing in (one, two):
+        slots.acquire()
+        slots.occupy(thing)
+    assert slots.withdraw(one)
+    assert slots.vacate(one)
+    assert not slots.withdraw(one)
+    assert slots.is_out(two) and not slots.is_out(one)
+    assert slots.knows(one) and slots.knows(two) and not slots.knows(Equal())
+
+
+def test_a_resource_is_known_all_the_way_round(core):
+    slots, thing, seen = core.pool.SlotPool(1), Thing(), []
+    assert not slots.knows(thing)
+    slots.acquire()
+    slots.occupy(thing)
+    for _ in range(2):
+        seen.append(slots.knows(thing))
+        slots.withdraw(thing)
+        seen.append(slots.knows(thing))
+        slots.vacate(thing)
+        seen.append(slots.knows(thing))
+        item = slots.acquire()
+        seen.append(slots.knows(thing))
+        slots.occupy(thing, item)
+    assert seen == [True] * 8
+    slots.withdraw(thing)
+    slots.vacate(thing, keep=False)
+    assert not slots.knows(thing)
+
+
+def test_a_resource_on_its_way_to_who_waits_is_known(core):
+    slots, thing, got = core.pool.SlotPool(1), Thing(), []
+    slots.acquire()
+    slots.occupy(thing)
+    thread = started(lambda: got.append(slots.acquire(True)))
+    wait_until(lambda: slots.waiting == 1)
+    give(slots, thing)
+    thread.join(30)
+    assert slots.knows(thing) and not slots.is_out(thing)
+    slots.forget(thing)
+    assert not slots.knows(thing)
+    assert (got, slots.in_use) == ([thing], 1)
+
+
+def test_what_stood_for_a_resource_is_forgotten_when_the_resource_is_out(core):
+    slots, promise, thing = core.pool.SlotPool(1), Thing(), Thing()
+    slots.put(promise)
+    assert slots.acquire() is promise
+    slots.occupy(thing, promise)
+    assert slots.knows(thing) and not slots.knows(promise)
+
+
+def test_put_fills_places_and_no_more(core):
+    slots = core.pool.SlotPool(2)
+    slots.acquire()
+    assert slots.put("a")
+    assert not slots.put("b")
+    assert slots.acquire() == "a"
+    assert slots.take() is core.pool.VACANT
+    slots.vacate("a")
+    assert slots.take() == "a"
+    assert slots.take() is core.pool.VACANT
+
+
+# -- waiting
+
+
+@pytest.mark.parametrize("timeout", [0, 0.0, 0.01])
+def test_waiting_ends_with_the_timeout(core, timeout):
+    slots = core.pool.SlotPool(1)
+    slots.acquire()
+    before = time.monotonic()
+    assert slots.acquire(True, timeout) is core.pool.FULL
+    assert timeout <= time.monotonic() - before < timeout + 30
+    assert (slots.in_use, slots.waiting) == (1, 0)
+
+
+def test_a_timeout_without_block_is_of_no_effect(core):
+    slots = core.pool.SlotPool(1)
+    slots.acquire()
+    assert slots.acquire(False, 1000) is core.pool.FULL
+    assert slots.acquire(timeout=1000) is core.pool.FULL
+
+
+def test_a_negative_timeout_is_refused(core):
+    slots = core.pool.SlotPool(1)
+    with pytest.raises(ValueError, match="must not be negative: -1"):
+        slots.acquire(True, -1)
+    assert slots.in_use == 0
+
+
+def test_an_enormous_timeout_is_a_long_one(core):
+    slots = core.pool.SlotPool(1)
+    slots.acquire()
+    got = []
+    thread = started(lambda: got.append(slots.acquire(True, 1e300)))
+    wait_until(lambda: slots.waiting == 1)
+    slots.vacate("it")
+    thread.join(30)
+    assert got == ["it"]
+
+
+def test_who_waits_is_served_in_order(core):
+    slots = core.pool.SlotPool(1)
+    slots.acquire()
+    order = []
+
+    def wait(number):
+        answer = slots.acquire(True)
+        order.append((number, answer))
+        slots.vacate(answer)
+
+    threads = []
+    for number in range(20):
+        threads.append(started(wait, number))
+        wait_until(lambda number=number: slots.waiting == number + 1)
+    slots.vacate("it")
+    for thread in threads:
+        thread.join(30)
+    assert order == [(number, "it") for number in range(20)]
+
+
+def test_nobody_overtakes_who_waits(core):
+    slots = core.pool.SlotPool(1)
+    slots.acquire()
+    answers = []
+    thread = started(lambda: answers.append(slots.acquire(True)))
+    wait_until(lambda: slots.waiting == 1)
+    slots.vacate("it")
+    # The place belongs to the waiter already, whether it has woken up or not.
+    assert slots.acquire() is core.pool.FULL
+    thread.join(30)
+    assert answers == ["it"]
+
+
+def test_a_vacant_place_goes_to_who_waits_too(core):
+    slots = core.pool.SlotPool(1)
+    slots.acquire()
+    answers = []
+    thread = started(lambda: answers.append(slots.acquire(True)))
+    wait_until(lambda: slots.waiting == 1)
+    slots.vacate()
+    thread.join(30)
+    assert answers == [core.pool.VACANT]
+    assert slots.in_use == 1
+
+
+def test_who_has_given_up_gets_nothing(core):
+    slots = core.pool.SlotPool(1)
+    slots.acquire()
+    assert slots.acquire(True, 0.01) is core.pool.FULL
+    slots.vacate("it")
+    assert slots.idle_resources() == ["it"]
+
+
+def test_who_is_interrupted_while_waiting_leaves_the_queue(core, monkeypatch):
+    class Gate:
+        """A lock of which waiting is interrupted."""
+
+        def __init__(self):
+            self.acquired = False
+
+        def acquire(self, timeout=-1):
+            if self.acquired:
+                raise KeyboardInterrupt
+            self.acquired = True
+
+        def release(self):
+            pass
+
+    slots = core.pool.SlotPool(1)
+    slots.acquire()
+    monkeypatch.setattr(threading, "Lock", Gate)
+    with pytest.raises(KeyboardInterrupt):
+        slots.acquire(True)
+    assert (slots.in_use, slots.waiting) == (1, 0)
+
+
+def test_who_is_interrupted_just_when_it_is_served_passes_the_place_on(core, monkeypatch):
+    slots = core.pool.SlotPool(1)
+    slots.acquire()
+
+    class Gate:
+        def __init__(self):
+            self.acquired = False
+
+        def acquire(self, timeout=-1):
+            if self.acquired:
+                slots.vacate("it")
+                raise KeyboardInterrupt
+            self.acquired = True
+
+        def release(self):
+            pass
+
+    monkeypatch.setattr(threading, "Lock", Gate)
+    with pytest.raises(KeyboardInterrupt):
+        slots.acquire(True)
+    assert (slots.in_use, slots.idle_resources()) == (0, ["it"])
+
+
+# -- many threads
+
+
+@pytest.mark.stress
+def test_the_limit_holds_under_a_thousand_threads(core):
+    limit = 7
+    slots = core.pool.SlotPool(limit)
+    lock = threading.Lock()
+    alive, most, done, twice = set(), [0], [0], []
+    out = set()
+    go = threading.Event()
+
+    def work():
+        go.wait()
+        for _ in range(5):
+            thing = slots.acquire(True)
+            if thing is core.pool.VACANT:
+                thing = Thing()
+                with lock:
+                    alive.add(thing)
+                    most[0] = max(most[0], len(alive))
+            with lock:
+                if thing in out:
+                    twice.append(thing)
+                out.add(thing)
+            slots.occupy(thing)
+            with lock:
+                out.remove(thing)
+            assert slots.withdraw(thing)
+            assert not slots.withdraw(thing)
+            assert slots.vacate(thing)
+            with lock:
+                done[0] += 1
+
+    before = threading.stack_size(256 * 1024)
+    try:
+        threads = [started(work) for _ in range(1000)]
+    finally:
+        threading.stack_size(before)
+    go.set()
+    for thread in threads:
+        thread.join(60)
+    assert done[0] == 5000
+    assert twice == []
+    assert most[0] <= limit
+    assert (slots.in_use, slots.waiting) == (0, 0)
+    assert len(slots.idle_resources()) == len(alive)
+
+
+# -- resizing
+
+
+def test_growing_makes_places_and_serves_who_waits(core):
+    slots = core.pool.SlotPool(1)
+    slots.acquire()
+    answers = []
+    threads = [started(lambda: answers.append(slots.acquire(True))) for _ in range(3)]
+    wait_until(lambda: slots.waiting == 3)
+    assert slots.resize(3) == []
+    wait_until(lambda: len(answers) == 2)
+    assert (slots.in_use, slots.waiting) == (3, 1)
+    slots.vacate("it")
+    for thread in threads:
+        thread.join(30)
+    assert sorted(map(str, answers)) == ["VACANT", "VACANT", "it"]
+
+
+def test_shrinking_returns_the_idle_resources_that_have_no_place(core):
+    slots = core.pool.SlotPool(5)
+    for name in "abcd":
+        slots.put(name)
+    assert slots.acquire() == "d"
+    # One is out, so two of the others may stay: those that would go out next.
+    assert slots.resize(3) == ["a"]
+    assert slots.idle_resources() == ["b", "c"]
+
+
+def test_what_is_out_when_a_pool_shrinks_is_not_kept_when_it_comes_back(core):
+    slots = core.pool.SlotPool(3)
+    for _ in range(3):
+        slots.acquire()
+    assert slots.resize(1) == []
+    assert slots.acquire() is core.pool.FULL
+    assert slots.vacate("a") is False
+    assert slots.vacate("b", keep=False) is True
+    assert slots.in_use == 1
+    assert slots.vacate("c") is True
+    assert slots.idle_resources() == ["c"]
+    assert slots.acquire() == "c"
+
+
+@pytest.mark.parametrize("limit", [0, 1, 2, 20, 50])
+def test_resizing_to_and_fro_leaves_that_many_places(core, limit):
+    slots = core.pool.SlotPool(10)
+    for size in (20, 5, 50, limit):
+        slots.resize(size)
+    assert slots.limit == limit
+    places = 0
+    while slots.acquire() is not core.pool.FULL:
+        places += 1
+    assert places == limit
+
+
+# -- clearing
+
+
+def test_clear_forgets_and_returns_what_is_out_and_what_is_idle(core):
+    slots = core.pool.SlotPool(3)
+    thing = take(core, slots)
+    slots.put("idle")
+    assert slots.clear() == ([thing], ["idle"])
+    assert slots.in_use == 0
+    assert not slots.withdraw(thing)
+    assert slots.acquire() is core.pool.VACANT
+
+
+def test_clear_leaves_places_whose_resource_is_being_made(core):
+    slots = core.pool.SlotPool(1)
+    slots.acquire()
+    assert slots.clear() == ([], [])
+    assert slots.acquire() is core.pool.FULL
+    thing = Thing()
+    slots.occupy(thing)
+    assert give(slots, thing)
+
+
+def test_clear_serves_who_waits(core):
+    slots = core.pool.SlotPool(1)
+    take(core, slots)
+    answers = []
+    thread = started(lambda: answers.append(slots.acquire(True)))
+    wait_until(lambda: slots.waiting == 1)
+    slots.clear()
+    thread.join(30)
+    assert answers == [core.pool.VACANT]
+
+
+def test_closing_tells_who_waits_and_who_comes(core):
+    slots = core.pool.SlotPool(1)
+    thing = take(core, slots)
+    answers = []
+    threads = [started(lambda: answers.append(slots.acquire(True))) for _ in range(3)]
+    wait_until(lambda: slots.waiting == 3)
+    assert slots.clear(close=True) == ([thing], [])
+    for thread in threads:
+        thread.join(30)
+    assert answers == [core.pool.CLOSED] * 3
+    assert slots.acquire() is core.pool.CLOSED
+    assert not slots.put("late")
+
+
+def test_what_was_being_made_when_the_pool_closed_is_not_kept(core):
+    slots = core.pool.SlotPool(1)
+    slots.acquire()
+    slots.clear(close=True)
+    slots.occupy("made")
+    assert slots.withdraw("made")
+    assert slots.vacate("made") is False
+    assert (slots.in_use, slots.idle_resources()) == (0, [])
+
+
+# -- memory, finalizers, forks
+
+
+def test_resources_that_came_back_and_were_taken_away_are_not_kept_alive(core):
+    slots = core.pool.SlotPool(2)
+    thing = take(core, slots)
+    gone = weakref.ref(thing)
+    give(slots, thing)
+    slots.clear()
+    del thing
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_pool_in_a_cycle_is_collected(core):
+    thing = Thing()
+    thing.slots = core.pool.SlotPool(1)
+    thing.slots.put(thing)
+    gone = weakref.ref(thing)
+    del thing
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.leak
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="counts allocated blocks")
+def test_going_round_leaves_no_memory_behind(core):
+    slots = core.pool.SlotPool(2)
+
+    def go_round():
+        for _ in range(1000):
+            give(slots, take(core, slots))
+            items = slots.acquire(), slots.acquire()
+            assert slots.acquire(True, 0) is core.pool.FULL
+            for item in items:
+                slots.vacate(item, keep=False)
+            slots.clear()
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    go_round()
+    counts = [go_round() for _ in range(4)]
+    assert max(counts) - min(counts) < 50
+
+
+def test_a_finalizer_may_give_a_resource_back(core):
+    slots = core.pool.SlotPool(2)
+
+    class Finalized:
+        def __del__(self):
+            slots.vacate("given back")
+
+    slots.acquire()
+    slots.put(Finalized())
+    # The only reference to the resource goes away within the pool.
+    slots.clear()
+    assert slots.in_use == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_what_was_inherited_can_be_seen_although_the_lock_is_held(core):
+    slots = core.pool.SlotPool(3)
+    slots.acquire()
+    slots.occupy("out")
+    slots.put("idle")
+    assert forked(slots.inherited) == (["out"], ["idle"])
+
+
+# -- random use, compared with a model
+
+
+class Places(RuleBasedStateMachine):
+    """Use a pool in every way that one thread can, beside lists that say what must come out."""
+
+    pool = None
+
+    def __init__(self):
+        super().__init__()
+        self.slots = self.pool.SlotPool(3)
+        self.limit, self.idle, self.out, self.reserved, self.made = 3, [], [], [], 0
+
+    def taken(self):
+        return len(self.out) + len(self.reserved)
+
+    @rule()
+    def acquire(self):
+        answer = self.slots.acquire()
+        if self.taken() >= self.limit:
+            assert answer is self.pool.FULL
+            return
+        if self.idle:
+            assert answer is self.idle.pop()
+        else:
+            assert answer is self.pool.VACANT
+            self.made += 1
+            answer = f"thing {self.made}"
+        self.slots.occupy(answer)
+        self.out.append(answer)
+
+    @rule()
+    def reserve(self):
+        answer = self.slots.acquire(True, 0)
+        if self.taken() >= self.limit:
+            assert answer is self.pool.FULL
+        else:
+            if self.idle:
+                assert answer is self.idle.pop()
+            self.reserved.append(answer)
+
+    @precondition(lambda self: self.reserved)
+    @rule(keep=st.booleans())
+    def give_up(self, keep):
+        item = self.reserved.pop()
+        fits = len(self.out) + len(self.reserved) < self.limit
+        kept = self.slots.vacate(item, keep)
+        if keep and item is not self.pool.VACANT:
+            assert kept == fits
+            if kept:
+                self.idle.append(item)
+        else:
+            assert kept
+        if item is not self.pool.VACANT:
+            assert self.slots.knows(item) == (keep and fits)
+
+    @precondition(lambda self: self.out)
+    @rule(data=st.data())
+    def release(self, data):
+        thing = data.draw(st.sampled_from(self.out))
+        assert self.slots.withdraw(thing)
+        kept = self.slots.vacate(thing)
+        assert kept == (self.taken() <= self.limit)
+        self.out.remove(thing)
+        if kept:
+            self.idle.append(thing)
+        assert not self.slots.withdraw(thing)
+
+    @rule()
+    def put(self):
+        self.made += 1
+        thing = f"thing {self.made}"
+        if self.slots.put(thing):
+            self.idle.append(thing)
+        else:
+            assert self.taken() + len(self.idle) >= self.limit
+
+    @rule(limit=st.integers(0, 5))
+    def resize(self, limit):
+        self.limit = limit
+        surplus = self.slots.resize(limit)
+        assert surplus == self.idle[: len(surplus)]
+        del self.idle[: len(surplus)]
+        assert not self.idle or self.taken() + len(self.idle) <= limit
+
+    @rule()
+    def clear(self):
+        assert self.slots.clear() == (self.out, self.idle)
+        self.out, self.idle = [], []
+
+    @invariant()
+    def both_agree(self):
+        assert self.slots.in_use == self.taken()
+        assert self.slots.idle_resources() == self.idle
+        assert self.slots.out_resources() == self.out
+        assert self.slots.waiting == 0
+
+
+def test_random_use_goes_as_the_model_says(core):
+    machine = type("PlacesOfOneCore", (Places,), {"pool": core.pool})
+    case = machine.TestCase
+    case.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+    case("runTest").runTest()
