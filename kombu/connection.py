@@ -1,0 +1,435 @@
+"""Connections to a broker, and pools of connections and channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from time import monotonic
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from . import exceptions, forks, messaging, simple
+from .channels import is_connection, maybe_channel
+from .failover import check_url_transport, failover_strategies, roundrobin_failover
+from .link import Link, channel_is_open, logger
+from .parameters import CERT_NONE, resolve_aliases
+from .resource import Resource
+from .retry import Operation, RetryPolicy, Revival, operation_of
+from .transport import get_transport_cls, supports_librabbitmq
+from .utils.functional import lazy
+from .utils.objects import cached_property
+from .utils.url import parse_url, urlparse
+
+__all__ = (
+    "BrokerConnection",
+    "ChannelPool",
+    "Connection",
+    "ConnectionPool",
+    "PooledConnection",
+    "Resource",
+    "failover_strategies",
+    "get_transport_cls",
+    "is_connection",
+    "logger",
+    "maybe_channel",
+    "parse_url",
+    "resolve_aliases",
+    "roundrobin_failover",
+    "ssl_available",
+    "supports_librabbitmq",
+    "urlparse",
+)
+
+ssl_available = CERT_NONE is not None
+
+_check_url_transport = check_url_transport
+
+#: Seconds after which a connection that comes out of a pool is looked at, without asking the broker.
+LOOK_AFTER = 0.02
+
+_Self = TypeVar("_Self", bound="Connection")
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
+
+#: Stands for an argument that was not given.
+_UNSET: Any = object()
+
+
+class Connection(Link):
+    """A connection to a broker, made when it is first needed.
+
+    Arguments:
+        hostname: Host name, URL, list of URLs, or URLs with ``;`` between them. What a URL says wins over the other
+            arguments. Further URLs are the hosts to fail over to.
+        userid, password, virtual_host, port: What the URL does not say. The password may be a callable that returns it;
+            it is called each time the connection is made.
+        insist: Passed to the transport.
+        ssl: Whether to use TLS, or a dict of options for it.
+        transport: Name, path (``module:Class``) or class of the transport.
+        connect_timeout: Seconds that making the connection may take.
+        transport_options: Dict of options that the transport understands. ``max_retries``, ``interval_start``,
+            ``interval_step``, ``interval_max``, ``connect_retries_timeout``, ``errback`` and ``callback`` say how
+            :attr:`default_channel` connects.
+        login_method: SASL mechanism, for transports that have a choice.
+        uri_prefix: The part before the ``+`` of a URL like ``sqla+mysql://``.
+        heartbeat: Seconds between heartbeats, 0 for none. :meth:`heartbeat_check` has to be called twice as often.
+        failover_strategy: ``"round-robin"``, ``"shuffle"``, or a callable that takes the list of URLs and returns an
+            iterator without end.
+        alternates: URLs to fail over to, besides those in *hostname*. The list is left as it is.
+        credential_provider: Passed to transports that know of it.
+
+    After a fork the child has to connect anew; nothing it does reaches the sockets of its parent.
+
+    Example:
+        >>> with Connection("amqp://guest:guest@localhost:5672//") as connection:
+        ...     connection.SimpleQueue("tasks").put({"n": 1})
+    """
+
+    # -- using ---------------------------------------------------------------------------------------------------
+
+    def drain_events(self, timeout: float | None = _UNSET, **kwargs: Any) -> Any:
+        """Wait for one event from the broker, and call what is there for it.
+
+        Connects if that was never done. A connection that was lost is never replaced here, since the new one would
+        have no consumers.
+
+        Arguments:
+            timeout: Seconds to wait; None for ever; 0 takes only what is there.
+
+        Raises:
+            socket.timeout: if nothing came in time.
+            Exception: one of :attr:`recoverable_connection_errors` if the connection is lost, and on every call from
+                then on until :meth:`connect`, :meth:`ensure_connection`, :meth:`channel` or :attr:`default_channel`
+                made a new one.
+        """
+        connection, transport = self._connection, self._transport
+        if self._usable_in != forks.pid or connection is None or transport is None:
+            connection, transport = self._usable_connection(), self.transport
+        try:
+            # Arguments that were not given are not passed on: their defaults are the transport's.
+            if timeout is _UNSET:
+                return transport.drain_events(connection, **kwargs)
+            if kwargs:
+                return transport.drain_events(connection, timeout=timeout, **kwargs)
+            return transport.drain_events(connection, timeout=timeout)
+        except Exception as exc:
+            self._note(exc)
+            raise
+
+    def heartbeat_check(self, rate: int = 2) -> Any:
+        """Let the transport send and check heartbeats; to be called about once a second.
+
+        Arguments:
+            rate: How many times this is called in one interval.
+        """
+        connection = self._usable_connection()
+        try:
+            return self.transport.heartbeat_check(connection, rate=rate)
+        except Exception as exc:
+            self._note(exc)
+            raise
+
+    def get_heartbeat_interval(self) -> float:
+        """Return the negotiated seconds between heartbeats, 0 for none."""
+        interval: float = self.transport.get_heartbeat_interval(self._usable_connection())
+        return interval
+
+    def register_with_event_loop(self, loop: Any) -> None:
+        """Let *loop* call the transport when there is something to read."""
+        self.transport.register_with_event_loop(self._usable_connection(), loop)
+
+    def revive(self, new_channel: Any) -> None:
+        """Close the default channel if it is not *new_channel*."""
+        if self._default_channel and new_channel is not self._default_channel:
+            self.maybe_close_channel(self._default_channel)
+            self._default_channel = None
+
+    # -- retrying ------------------------------------------------------------------------------------------------
+
+    def ensure(
+        self,
+        obj: Any,
+        fun: Callable[_Parameters, _Result],
+        errback: Callable[[Any, float], Any] | None = None,
+        max_retries: int | None = None,
+        interval_start: float = 1,
+        interval_step: float = 1,
+        interval_max: float = 1,
+        on_revive: Callable[[Any], Any] | None = None,
+        retry_errors: Iterable[type[BaseException]] | None = None,
+    ) -> Callable[_Parameters, _Result]:
+        """Return a function that calls *fun*, and calls it again after connection and channel errors.
+
+        Arguments:
+            obj: Has a method ``revive(channel)``, which is called with a new channel before the next call of *fun*.
+            fun: The operation.
+            errback: Called with the exception and the seconds until the next attempt, after each that failed.
+            max_retries: Attempts after the first, None for no limit.
+            interval_start, interval_step, interval_max: Seconds to sleep before the first retry, more before each
+                further one, at most.
+            on_revive: Called with the new channel after ``obj.revive``.
+            retry_errors: Further exceptions to retry after.
+
+        One budget holds for the operation, whatever it does: reconnecting (which tries each host once), and calls of
+        :meth:`ensure` and :attr:`default_channel` on this connection inside *fun*. With *max_retries* = n:
+
+        =====================================================  ========  ==========  ========  ====================
+        *fun* or reconnecting keeps raising                    attempts  reconnects  sleeps    raised in the end
+        =====================================================  ========  ==========  ========  ====================
+        one of :attr:`recoverable_connection_errors`           n + 1     n           n         ``OperationalError``
+        one of :attr:`recoverable_channel_errors`              n + 1     0 [1]_      n         ``OperationalError``
+        one of *retry_errors* that is neither                  n + 1     0           n         the error itself
+        anything else                                          1         0           0         the error itself
+        =====================================================  ========  ==========  ========  ====================
+
+        The k-th sleep is ``min(interval_start + (k - 1) * interval_step, interval_max)`` seconds.
+
+        .. [1] A default channel that the broker closed is opened again, and *obj* revived with it.
+
+        Raises:
+            kombu.exceptions.OperationalError: see the table; the cause is the last error.
+
+        Example:
+            >>> publish = connection.ensure(producer, producer.publish, max_retries=3)
+            >>> publish({"hello": "world"}, routing_key="dest")
+        """
+        policy = RetryPolicy(errback, max_retries, interval_start, interval_step, interval_max)
+        errors = tuple(retry_errors or ())
+
+        def ensured(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> Any:
+            if operation_of(self) is not None:
+                return fun(*args, **kwargs)
+            return Operation(self, obj, fun, policy, on_revive, errors, args, kwargs).run()
+
+        name = getattr(fun, "__name__", None) or repr(fun)
+        ensured.__name__ = f"{name}(ensured)"
+        ensured.__doc__ = getattr(fun, "__doc__", None)
+        ensured.__module__ = getattr(fun, "__module__", None) or __name__
+        return ensured
+
+    def autoretry(self, fun: Callable[..., Any], channel: Any = None, **ensure_options: Any) -> Callable[..., Any]:
+        """Return a function that calls *fun* with a ``channel``, with the retries of :meth:`ensure`.
+
+        It returns the result of *fun* and the channel last used, as a tuple. Without *channel* the default channel is
+        used; connecting for it is part of the operation.
+
+        Example:
+            >>> result, channel = connection.autoretry(publish_messages, max_retries=3)()
+        """
+        revival = Revival(self, fun, channel)
+        return self.ensure(revival, revival, **ensure_options)
+
+    # -- making things -------------------------------------------------------------------------------------------
+
+    def Pool(self, limit: int | None = None, **kwargs: Any) -> ConnectionPool:
+        """Return a :class:`ConnectionPool` of at most *limit* connections like this one; None sets no limit.
+
+        Example:
+            >>> pool = connection.Pool(2)
+            >>> with pool.acquire(block=True, timeout=3) as pooled:
+            ...     pooled.default_channel
+        """
+        return ConnectionPool(self, limit, **kwargs)
+
+    def ChannelPool(self, limit: int | None = None, **kwargs: Any) -> ChannelPool:
+        """Return a :class:`ChannelPool` of at most *limit* channels of this connection; None sets no limit."""
+        return ChannelPool(self, limit, **kwargs)
+
+    def Producer(self, channel: Any = None, *args: Any, **kwargs: Any) -> messaging.Producer:
+        """Return a :class:`kombu.Producer` on *channel*, or on this connection."""
+        return messaging.Producer(channel or self, *args, **kwargs)
+
+    def Consumer(
+        self,
+        queues: messaging.Queue | Iterable[messaging.Queue] | None = None,
+        channel: Any = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> messaging.Consumer:
+        """Return a :class:`kombu.Consumer` of *queues* on *channel*, or on this connection."""
+        return messaging.Consumer(channel or self, queues, *args, **kwargs)
+
+    def SimpleQueue(
+        self,
+        name: str | messaging.Queue,
+        no_ack: bool | None = None,
+        queue_opts: Mapping[str, Any] | None = None,
+        queue_args: Mapping[str, Any] | None = None,
+        exchange_opts: Mapping[str, Any] | None = None,
+        channel: Any = None,
+        **kwargs: Any,
+    ) -> simple.SimpleQueue:
+        """Return a :class:`kombu.simple.SimpleQueue`: a persistent queue with ``put`` and ``get``.
+
+        Arguments:
+            name: Name of the queue, of its exchange and of the routing key; or a :class:`kombu.Queue`.
+            no_ack: Whether messages need no acknowledgement; they do by default.
+            queue_opts, queue_args: Arguments of the queue's constructor, and its arguments for the broker.
+            exchange_opts: Arguments of the exchange's constructor.
+            channel: Used instead of the default channel.
+        """
+        return simple.SimpleQueue(channel or self, name, no_ack, queue_opts, queue_args, exchange_opts, **kwargs)
+
+    def SimpleBuffer(
+        self,
+        name: str | messaging.Queue,
+        no_ack: bool | None = None,
+        queue_opts: Mapping[str, Any] | None = None,
+        queue_args: Mapping[str, Any] | None = None,
+        exchange_opts: Mapping[str, Any] | None = None,
+        channel: Any = None,
+        **kwargs: Any,
+    ) -> simple.SimpleBuffer:
+        """Return a :class:`kombu.simple.SimpleBuffer`: as :meth:`SimpleQueue`, but transient, and nothing is acked."""
+        return simple.SimpleBuffer(channel or self, name, no_ack, queue_opts, queue_args, exchange_opts, **kwargs)
+
+    def __enter__(self: _Self) -> _Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        self.release()
+
+    # -- what the transport can do -------------------------------------------------------------------------------
+
+    def supports_exchange_type(self, exchange_type: str) -> bool:
+        """Return whether the transport knows exchanges of that type."""
+        return exchange_type in self.transport.implements.exchange_type
+
+    @property
+    def supports_heartbeats(self) -> bool:
+        """Whether the transport knows heartbeats."""
+        return bool(self.transport.implements.heartbeats)
+
+    @property
+    def is_evented(self) -> bool:
+        """Whether the transport can be driven by an event loop."""
+        return bool(self.transport.implements.asynchronous)
+
+    @property
+    def qos_semantics_matches_spec(self) -> bool:
+        """Whether ``basic.qos`` with the global flag means what AMQP 0-9-1 says (RabbitMQ 3.3 to 3.x: it does not)."""
+        return bool(self.transport.qos_semantics_matches_spec(self._usable_connection()))
+
+    @cached_property
+    def manager(self) -> Any:
+        """The broker's management interface, where the transport has one."""
+        return self.transport.manager
+
+    def get_manager(self, *args: Any, **kwargs: Any) -> Any:
+        """Return a new client of the broker's management interface."""
+        return self.transport.get_manager(*args, **kwargs)
+
+
+BrokerConnection = Connection
+
+
+class PooledConnection(Connection):
+    """A connection that belongs to a pool; :meth:`release` returns it."""
+
+    #: When it was last returned, on the monotonic clock.
+    _returned = 0.0
+
+    def __init__(self, pool: ConnectionPool, **kwargs: Any) -> None:
+        self._pool = pool
+        super().__init__(**kwargs)
+
+    def release(self) -> None:
+        """Return the connection to its pool; harmless where that was done before."""
+        self._pool.release(self)
+
+    def _unpooled_class(self) -> type[Connection]:
+        return Connection
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        # Whatever was interrupted may have left replies on their way, so nobody else shall get this connection.
+        if exc_type is not None and self._pool.limit:
+            self._pool.replace(self)
+        else:
+            self.release()
+
+
+class ConnectionPool(Resource):
+    """Share connections like *connection*, at most *limit* of them.
+
+    Connections are made when they are first acquired, and connect when they are first used; *preload* makes that many
+    at once. One that was closed or lost is not handed out again: another takes its place, without asking the broker.
+    """
+
+    LimitExceeded = exceptions.ConnectionLimitExceeded
+    close_after_fork = True
+
+    if TYPE_CHECKING:
+
+        def acquire(self, block: bool = False, timeout: float | None = None) -> PooledConnection: ...
+
+    def __init__(self, connection: Connection, limit: int | None = None, **kwargs: Any) -> None:
+        self.connection = connection
+        super().__init__(limit=limit, **kwargs)
+
+    def setup(self) -> None:
+        self._preload()
+
+    def new(self) -> PooledConnection:
+        return PooledConnection(self, **dict(self.connection._info(resolve=False)))
+
+    def prepare(self, resource: Any) -> Any:
+        if callable(resource):
+            resource = resource()
+        resource._debug("acquired")
+        return resource
+
+    def is_usable(self, resource: Any) -> bool:
+        if not isinstance(resource, Connection):
+            return True
+        if resource._closed or resource._pid is None:
+            return not resource._closed
+        if not resource.connected:
+            return False
+        # A peer that left meanwhile has said so, but that is still unread.
+        return monotonic() - getattr(resource, "_returned", 0.0) < LOOK_AFTER or resource._still_there()
+
+    def release_resource(self, resource: Any) -> None:
+        resource._returned = monotonic()
+        resource._debug("released")
+
+    def close_resource(self, resource: Any) -> None:
+        if not isinstance(resource, lazy):
+            resource._close()
+
+    def collect_resource(self, resource: Any, socket_timeout: float | None = 0.1) -> None:
+        if not isinstance(resource, lazy):
+            resource.collect(socket_timeout)
+
+    @contextmanager
+    def acquire_channel(self, block: bool = False) -> Iterator[tuple[PooledConnection, Any]]:
+        """Acquire a connection; yield it and its default channel."""
+        with self.acquire(block=block) as connection:
+            yield connection, connection.default_channel
+
+
+class ChannelPool(Resource):
+    """Share channels of *connection*, at most *limit* of them; *preload* opens that many at once."""
+
+    LimitExceeded = exceptions.ChannelLimitExceeded
+
+    def __init__(self, connection: Connection, limit: int | None = None, **kwargs: Any) -> None:
+        self.connection = connection
+        super().__init__(limit=limit, **kwargs)
+
+    def setup(self) -> None:
+        self._preload()
+
+    def new(self) -> lazy:
+        return lazy(self.connection.channel)
+
+    def prepare(self, channel: Any) -> Any:
+        return channel() if callable(channel) else channel
+
+    def is_usable(self, resource: Any) -> bool:
+        if isinstance(resource, lazy):
+            return True
+        return channel_is_open(resource) and not self.connection._is_inherited()

@@ -1,0 +1,441 @@
+"""Pools of anything: what :class:`kombu.connection.ConnectionPool` and its kin derive from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+from . import exceptions, forks
+from ._core import pool as _pool
+from .log import get_logger
+from .utils.functional import lazy
+
+__all__ = ("Resource",)
+
+logger = get_logger(__name__)
+
+_VACANT, _FULL, _CLOSED = _pool.VACANT, _pool.FULL, _pool.CLOSED
+
+
+class Resource:
+    """A pool of at most *limit* resources.
+
+    Subclasses say what the resources are:
+
+    - :meth:`new` makes one, or a :class:`~kombu.utils.functional.lazy` that will;
+    - :meth:`prepare` is given it before each use, and returns what the user gets (the value of the lazy, for one);
+    - :meth:`is_usable` tells whether an idle one may still be handed out;
+    - :meth:`release_resource` is called when it comes back, :meth:`close_resource` when it is not needed any more, and
+      :meth:`collect_resource` to let go of it at once;
+    - :meth:`setup` may fill the pool in advance.
+
+    None of them is called with a lock held.
+
+    Arguments:
+        limit: The number of resources that there may be, in use or idle. None and 0 set no limit; then nothing is kept,
+            and every resource is closed when it is released.
+        preload: How many resources to make at once, for subclasses that do so.
+        close_after_fork: Whether the pool starts empty in a forked child, instead of the class's choice.
+    """
+
+    LimitExceeded: type[Exception] = exceptions.LimitExceeded
+
+    close_after_fork = False
+
+    def __init__(
+        self, limit: int | None = None, preload: int | None = None, close_after_fork: bool | None = None
+    ) -> None:
+        _refuse_bool(limit)
+        self._limit = limit
+        self.preload = preload or 0
+        if close_after_fork is not None:
+            self.close_after_fork = close_after_fork
+        self._slots = _pool.SlotPool(limit or 0)
+        self._pid = forks.pid
+        self.setup()
+
+    # -- what subclasses define ----------------------------------------------------------------------------------
+
+    def setup(self) -> None:
+        """Fill the pool, when it is made or resized."""
+        raise NotImplementedError("subclass responsibility")
+
+    def new(self) -> Any:
+        """Make a resource, or a lazy that makes one when :meth:`prepare` calls it."""
+        raise NotImplementedError("subclass responsibility")
+
+    def prepare(self, resource: Any) -> Any:
+        """Return *resource*, ready for use."""
+        return resource
+
+    def is_usable(self, resource: Any) -> bool:
+        """Return whether *resource* is alive, as far as can be told without asking anybody."""
+        return True
+
+    def close_resource(self, resource: Any) -> None:
+        """Close *resource*."""
+        resource.close()
+
+    def release_resource(self, resource: Any) -> None:
+        """Do what is to be done when *resource* comes back."""
+
+    def collect_resource(self, resource: Any) -> None:
+        """Let go of *resource* without delay."""
+
+    # -- what users call -----------------------------------------------------------------------------------------
+
+    def acquire(self, block: bool = False, timeout: float | None = None) -> Any:
+        """Return a resource; its method ``release()``, or :meth:`release`, gives it back.
+
+        Arguments:
+            block: Whether to wait where all are in use. Who waits is served in order.
+            timeout: Seconds to wait at most, None for ever.
+
+        Raises:
+            kombu.exceptions.LimitExceeded: if all are in use and none came back in time; it has the attributes
+                ``limit`` and ``in_use``.
+            RuntimeError: if the pool is closed.
+        """
+        if self._pid != forks.pid:
+            self._after_fork()
+        if self._slots.closed:
+            raise RuntimeError("Acquire on closed pool")
+        if self._limit:
+            resource = self._fill(self._slots.acquire(block, timeout))
+        else:
+            resource = self.prepare(self.new())
+        self._give_release(resource)
+        return resource
+
+    def _fill(self, item: Any) -> Any:
+        """Return a resource for the place that was taken; *item* is what was in it."""
+        slots = self._slots
+        if item is _FULL:
+            self._refuse(slots.in_use)
+        if item is _CLOSED:
+            raise RuntimeError("Acquire on closed pool")
+        try:
+            if item is not _VACANT and not self.is_usable(item):
+                dead, item = item, _VACANT
+                slots.forget(dead)
+                self._let_go(dead)
+            if item is _VACANT:
+                item = self.new()
+            resource = self.prepare(item)
+        except BaseException:
+            self._give_up(item)
+            raise
+        slots.occupy(resource, item)
+        return resource
+
+    def _give_up(self, item: Any) -> None:
+        """Give a place back that could not be filled, for which *item* was meant."""
+        lazily = isinstance(item, lazy)
+        try:
+            if not lazily and item is not _VACANT:
+                self._part_with(item, self.close_resource)
+        except Exception:
+            logger.warning("%s: cannot close %r, which could not be prepared", type(self).__name__, item, exc_info=True)
+        finally:
+            self._slots.vacate(item, keep=lazily)
+
+    def _refuse(self, in_use: int) -> NoReturn:
+        """Raise LimitExceeded."""
+        exc: Any = self.LimitExceeded(
+            f"{type(self).__name__}: limit of {self._limit} reached, {in_use} in use."
+            " Release some, acquire with block=True, or raise the limit"
+        )
+        exc.limit, exc.in_use = self._limit, in_use
+        raise exc
+
+    def _give_release(self, resource: Any) -> None:
+        """Give *resource* a method ``release()`` that returns it here, unless its class has one that does."""
+        if getattr(resource, "_pool", None) is self:
+            return
+        present = getattr(resource, "release", None)
+        if isinstance(present, _Release) and present.pool is self:
+            return
+        try:
+            resource.release = _Release(self, resource)
+        except (AttributeError, TypeError):
+            # It takes no attributes, so its users call the release() of the pool.
+            logger.debug("%s: %r has no room for release()", type(self).__name__, resource)
+
+    def release(self, resource: Any) -> None:
+        """Take *resource* back; harmless where that was done before."""
+        if self._pid != forks.pid:
+            self._after_fork()
+        slots = self._slots
+        if not slots.withdraw(resource):
+            # Released twice; or not from this pool, or from before it was reset, or acquired without a limit.
+            if not slots.knows(resource):
+                self._part_with(resource, self.close_resource)
+            return
+        keep = False
+        try:
+            self.release_resource(resource)
+            keep = self.is_usable(resource)
+        finally:
+            if not keep:
+                try:
+                    self._let_go(resource)
+                finally:
+                    slots.vacate(resource, keep=False)
+        if keep and not slots.vacate(resource):
+            self._part_with(resource, self.close_resource)
+
+    def replace(self, resource: Any) -> None:
+        """Close *resource*, which is out of order, and let another one take its place."""
+        reserved = self._slots.withdraw(resource)
+        try:
+            self._part_with(resource, self.close_resource)
+        finally:
+            if reserved:
+                self._slots.vacate(resource, keep=False)
+
+    def _part_with(self, resource: Any, end: Callable[[Any], Any]) -> None:
+        """Close or collect a resource that will not be handed out again."""
+        _untie(resource)
+        end(resource)
+
+    def _let_go(self, dead: Any) -> None:
+        """Collect a resource that is dead already, so that a failure to do it is of no consequence."""
+        try:
+            self._part_with(dead, self.collect_resource)
+        except Exception:
+            logger.warning("%s: cannot collect %r, which is dead", type(self).__name__, dead, exc_info=True)
+
+    def force_close_all(self, close_pool: bool = True) -> None:
+        """Let go of all resources, those in use included.
+
+        Arguments:
+            close_pool: Whether nothing can be acquired from then on.
+
+        Raises:
+            Exception: what the first resource raised, after all have been collected.
+        """
+        if self._pid != forks.pid:
+            self._after_fork()
+        if self._slots.closed:
+            return
+        out, idle = self._slots.clear(close=close_pool)
+        for resource in idle:
+            _untie(resource)
+        # Those in use will be released one day, and closed then if their users went on with them.
+        self._collect_all(out + idle)
+
+    def _collect_all(self, resources: list[Any]) -> None:
+        first: Exception | None = None
+        for resource in resources:
+            try:
+                self.collect_resource(resource)
+            except AttributeError as exc:
+                # Half made or half closed already.
+                logger.debug("%s: collecting %r: %r", type(self).__name__, resource, exc)
+            except Exception as exc:
+                first = first or exc
+        if first is not None:
+            raise first
+
+    def resize(self, limit: int | None, force: bool = False, ignore_errors: bool = False, reset: bool = False) -> None:
+        """Change the limit; None and 0 set none.
+
+        Arguments:
+            force: Whether to collect all resources, also those in use, where the limit becomes smaller than it was.
+            ignore_errors: Whether to leave those in use alone then; what is too many is closed when it comes back.
+            reset: Whether to collect all resources in any case.
+
+        Raises:
+            RuntimeError: if resources are in use, and the limit would become smaller, without *force* and
+                *ignore_errors*.
+        """
+        _refuse_bool(limit)
+        if self._pid != forks.pid:
+            self._after_fork()
+        before, now = self._limit or 0, limit or 0
+        if 0 < now < before and self._slots.in_use and not ignore_errors:
+            if not force:
+                raise RuntimeError(f"Can't shrink pool when in use: was={before} now={now}")
+            reset = True
+        self._limit = limit
+        surplus = self._slots.resize(now)
+        try:
+            if reset:
+                self.force_close_all(close_pool=False)
+        except Exception:
+            logger.warning("%s: cannot close all resources", type(self).__name__, exc_info=True)
+        self.setup()
+        for resource in surplus:
+            _untie(resource)
+        self._collect_all(surplus)
+
+    @property
+    def limit(self) -> int | None:
+        """The number of resources that there may be; set it as :meth:`resize` does."""
+        return self._limit
+
+    @limit.setter
+    def limit(self, limit: int | None) -> None:
+        self.resize(limit)
+
+    # -- for subclasses ------------------------------------------------------------------------------------------
+
+    def _preload(self) -> None:
+        """Make as many resources in advance as were asked for."""
+        missing = min(self.preload, self._limit or 0) - self._slots.in_use - len(self._slots.idle_resources())
+        for _ in range(missing):
+            made = self.new()
+            if isinstance(made, lazy):
+                made = made()
+            if not self._slots.put(made):
+                self.close_resource(made)
+
+    def _after_fork(self) -> None:
+        """Start anew in a forked child."""
+        with forks.renewal():
+            if self._pid == forks.pid:
+                return
+            parents = self._slots
+            slots = _pool.SlotPool(parents.limit)
+            slots.closed = parents.closed
+            out, idle = parents.inherited()
+            if not self.close_after_fork:
+                for resource in idle:
+                    slots.put(resource)
+                out = idle = []
+            self._slots = slots
+            self._pid = forks.pid
+        try:
+            self._collect_all(out + idle)
+        except Exception:
+            logger.warning("%s: cannot let go of what was inherited", type(self).__name__, exc_info=True)
+        if self.close_after_fork and not slots.closed:
+            self.setup()
+
+    @property
+    def _closed(self) -> bool:
+        return self._slots.closed
+
+    @_closed.setter
+    def _closed(self, closed: bool) -> None:
+        self._slots.closed = closed
+
+    @property
+    def _resource(self) -> IdleResources:
+        return IdleResources(self)
+
+    @property
+    def _dirty(self) -> OutResources:
+        return OutResources(self._slots)
+
+
+class IdleResources:
+    """Show the idle resources of a pool as the ``_resource`` queue that subclasses written for kombu 5.7 know.
+
+    What is put here beyond the limit is closed, or forgotten if it is lazy.
+    """
+
+    __slots__ = ("_owner",)
+
+    def __init__(self, owner: Resource) -> None:
+        self._owner = owner
+
+    @property
+    def queue(self) -> IdleResources:
+        """The resources, the next to go out last."""
+        return self
+
+    def put_nowait(self, resource: Any) -> None:
+        """Add a resource."""
+        if not self._owner._slots.put(resource) and not isinstance(resource, lazy):
+            self._owner.close_resource(resource)
+
+    append = put = put_nowait
+
+    def pop(self) -> Any:
+        """Remove and return the resource that would go out next."""
+        resource = self._owner._slots.take()
+        if resource is _VACANT:
+            raise IndexError("no idle resource")
+        return resource
+
+    def qsize(self) -> int:
+        """Return the number of idle resources."""
+        return len(self)
+
+    def empty(self) -> bool:
+        """Return whether there is no idle resource."""
+        return not len(self)
+
+    def __len__(self) -> int:
+        return len(self._owner._slots.idle_resources())
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._owner._slots.idle_resources())
+
+    def __getitem__(self, index: int) -> Any:
+        return self._owner._slots.idle_resources()[index]
+
+    def __repr__(self) -> str:
+        return f"<idle: {self._owner._slots.idle_resources()!r}>"
+
+
+class OutResources:
+    """Show the resources of a pool that are out as the ``_dirty`` set that subclasses written for kombu 5.7 know.
+
+    Its length counts places, so it includes those whose resource is being made.
+    """
+
+    __slots__ = ("_slots",)
+
+    def __init__(self, slots: _pool.SlotPool) -> None:
+        self._slots = slots
+
+    def __len__(self) -> int:
+        return self._slots.in_use
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._slots.out_resources())
+
+    def __contains__(self, resource: Any) -> bool:
+        return self._slots.is_out(resource)
+
+    def discard(self, resource: Any) -> None:
+        """Give the place of *resource* back, and forget it."""
+        if self._slots.withdraw(resource):
+            self._slots.vacate(resource, keep=False)
+
+    def __repr__(self) -> str:
+        return f"<out: {self._slots.out_resources()!r}>"
+
+
+class _Release:
+    """Return one resource to its pool; this is the ``release`` of resources whose class has none that does.
+
+    The two refer to each other, since ``pool.acquire().release()`` and a ``release`` passed on have to work.  So one is
+    made for each resource, not for each use, and the pool unties them when it lets the resource go.
+    """
+
+    __slots__ = ("pool", "resource")
+
+    def __init__(self, pool: Resource, resource: Any) -> None:
+        self.pool = pool
+        self.resource = resource
+
+    def __call__(self) -> None:
+        """Return the resource to its pool; harmless where that was done before."""
+        self.pool.release(self.resource)
+
+
+def _released() -> None:
+    """Be the ``release`` of a resource that has left its pool: there is nothing to return."""
+
+
+def _untie(resource: Any) -> None:
+    if isinstance(getattr(resource, "release", None), _Release):
+        resource.release = _released
+
+
+def _refuse_bool(limit: Any) -> None:
+    if isinstance(limit, bool):
+        raise TypeError(f"limit must be an int or None, not a bool: {limit!r}")
