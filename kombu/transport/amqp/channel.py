@@ -1,0 +1,600 @@
+"""AMQP channel: consuming, acknowledging and publishing on our receive and write paths."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import amqp
+from amqp import spec
+from amqp.exceptions import ChannelError, ConsumerCancelled, MessageNacked, RecoverableConnectionError, error_for_code
+from amqp.protocol import queue_declare_ok_t
+
+from ..._core import frames
+from ...forks import ProcessLock
+from ...message import Message as CoreMessage
+from ..base import StdChannel, to_rabbitmq_queue_arguments
+from .confirms import Confirms
+from .message import Message
+from .waiting import AwaitsReplies
+
+__all__ = ("Channel",)
+
+logger = logging.getLogger("amqp")
+
+#: Seconds without a publish after which the next one first looks whether the peer is still there.
+LOOK_AFTER = 0.02
+
+
+class Channel(AwaitsReplies, amqp.Channel, StdChannel):
+    """A channel of a :class:`.connection.Connection`.
+
+    When the broker closes it, a channel that had consumers or unacknowledged deliveries stays closed, and each later
+    use raises the reply code and text again: what it held is with other consumers now.  One that had neither opens
+    again at its next use.
+
+    Threads: one at a time, but for publishing and acknowledging, which any number may do at once.
+    """
+
+    Message = Message
+
+    # RabbitMQ sends the whole method; amqp 5.4 knows its first argument alone.
+    _METHODS = {**amqp.Channel._METHODS, spec.Basic.Cancel: spec.method(spec.Basic.Cancel, "sb")}
+
+    def __init__(
+        self,
+        connection: Any,
+        channel_id: int | None = None,
+        auto_decode: bool = True,
+        on_open: Callable[..., Any] | None = None,
+    ) -> None:
+        #: Delivery tags that await an acknowledgement.
+        self.unacked: set[int] = set()
+        #: What closed the channel, while it is closed by the broker; and what closed it last, open again or not.
+        self.close_error: Any = None
+        self.last_close_error: Any = None
+        self._may_reopen = False
+        #: Held while the channel opens again, and from numbering a confirmed publish until it is written.
+        self._opening = ProcessLock()
+        #: Held while the channel is closed by the broker.
+        self._closing = ProcessLock()
+        self._confirms = Confirms()
+        self._wants_confirms = False
+        self._unnamed: list[tuple[Any, Any, bool]] = []
+        self._last_look = 0.0
+        self._writer: Any = connection._writer
+        # A subclass with a constructor of its own is made by it, in message_to_python.
+        self.delivered_as = self.Message if self.Message.__init__ is Message.__init__ else Message
+        super().__init__(connection, channel_id, auto_decode, on_open)
+
+    def _setup_listeners(self) -> None:
+        super()._setup_listeners()
+        self._callbacks[spec.Basic.ConsumeOk] = self._on_consume_ok
+
+    # -- state
+
+    def check_open(self) -> None:
+        """Raise the error that closed the channel, if it is closed.
+
+        Raises:
+            amqp.exceptions.ChannelError: the broker closed the channel.
+        """
+        if self.close_error is not None:
+            self.raise_closed()
+
+    def raise_closed(self) -> None:
+        """Raise, anew, the error that closed the channel last.
+
+        Raises:
+            amqp.exceptions.ChannelError: always, once the broker has closed the channel.
+        """
+        error = self.last_close_error
+        if error is not None:
+            raise error_for_code(error.reply_code, error.reply_text, error.method_sig, ChannelError) from error
+
+    def _make_usable(self) -> Any:
+        """Return the connection; open the channel again first, if it may be.
+
+        Raises:
+            amqp.exceptions.ChannelError: the broker closed the channel for good.
+            amqp.exceptions.RecoverableConnectionError: the channel or its connection is closed.
+        """
+        with self._closing:
+            # Another thread may be at it: whether the channel may open again is known when it is done.
+            pass
+        if self._may_reopen:
+            with self._opening:
+                if self._may_reopen:
+                    if self.connection is not None:
+                        self.connection.raise_unreported(self)
+                    self._reopen()
+        self.check_open()
+        connection = self.connection
+        if connection is None:
+            raise RecoverableConnectionError("connection already closed")
+        return connection
+
+    def _reopen(self) -> None:
+        connection = self.connection
+        if connection is None or connection.channels is None:
+            raise RecoverableConnectionError("connection already closed")
+        self.channel_id = connection._get_free_channel_id()
+        connection.channels[self.channel_id] = self
+        # Until all is as it was, the channel counts as closed: others wait for their turn here.
+        super().send_method(spec.Channel.Open, "s", ("",), wait=spec.Channel.OpenOk)
+        if self._wants_confirms:
+            super().send_method(spec.Confirm.Select, "b", (False,), wait=spec.Confirm.SelectOk)
+            self._begin_confirms()
+        self.close_error = None
+        self._may_reopen = False
+
+    def send_method(
+        self,
+        sig: tuple[int, int],
+        format: str | None = None,
+        args: Any = None,
+        content: Any = None,
+        wait: Any = None,
+        callback: Callable[..., Any] | None = None,
+        returns_tuple: bool = False,
+    ) -> Any:
+        """Send a method and, with *wait*, return its reply's arguments; as the ``amqp`` package's method does."""
+        if self.close_error is not None or self.connection is None:
+            self._make_usable()
+        return super().send_method(sig, format, args, content, wait, callback, returns_tuple)
+
+    def collect(self) -> None:
+        """Forget everything that belongs to the open channel."""
+        connection = self.connection
+        self.is_open = False
+        # The number and the connection are kept: entities show the one, error handling asks for the other's client.
+        if connection is not None and connection.channels is not None:
+            if connection.channels.get(self.channel_id) is self:
+                del connection.channels[self.channel_id]
+                connection._used_channel_ids.remove(self.channel_id)
+        else:
+            self.connection = None
+        for held in (self.callbacks, self.cancel_callbacks, self.events, self.no_ack_consumers, self.unacked):
+            held.clear()
+        self._confirm_selected = False
+        self._confirms.abandon(RecoverableConnectionError("the channel was closed before the broker confirmed"))
+
+    def _on_close(self, reply_code: int, reply_text: str, class_id: int, method_id: int) -> None:
+        error = error_for_code(reply_code, reply_text, (class_id, method_id), ChannelError)
+        connection = self.connection
+        with self._closing:
+            may_reopen = not (self.callbacks or self.unacked)
+            # From here on nothing is written for this channel but our agreement: see Writer.write.
+            self.close_error = self.last_close_error = error
+            self.closings += 1
+            self._confirms.abandon(error)
+            try:
+                agreed = frames.encode_method(self.channel_id, *spec.Channel.CloseOk, b"")
+                self._writer.write([agreed], connection.close_timeout)
+            finally:
+                self.collect()
+                self._may_reopen = may_reopen
+        if self.is_closing or connection.is_closing:
+            # Both sides closed at once; ours is answered by this.
+            closing = self._pending.pop(spec.Channel.CloseOk, None)
+            if closing is not None:
+                closing(spec.Channel.CloseOk)
+            return
+        if self.waited_for_elsewhere():
+            # The thread that waits on this channel raises it; the one that happens to read goes on.
+            return
+        connection.report(self, error)
+
+    def close(
+        self,
+        reply_code: int = 0,
+        reply_text: str = "",
+        method_sig: tuple[int, int] = (0, 0),
+        argsig: str = "BsBB",
+    ) -> None:
+        """Close the channel: in any state, any number of times, within the connection's ``close_timeout``."""
+        connection = self.connection
+        if connection is None or connection.channels is None or not self.is_open or self.is_closing:
+            self._forget()
+            return
+        timeout = connection.close_timeout
+        self.is_closing = True
+        try:
+            arguments = frames.encode_arguments(argsig, (reply_code, reply_text, *method_sig))
+            farewell = frames.encode_method(self.channel_id, *spec.Channel.Close, arguments)
+            self.request(farewell, spec.Channel.CloseOk, timeout)
+        except TimeoutError:
+            # The peer does not answer.  The number stays taken: frames for it may still come.
+            self.is_open = False
+            logger.warning("channel %s: no answer to channel.close within %s seconds", self.channel_id, timeout)
+        finally:
+            self.is_closing = False
+            self.connection = None
+
+    def _forget(self) -> None:
+        if not self.is_closing:
+            self.connection = None
+
+    # -- declaring
+
+    def queue_declare(
+        self,
+        queue: str = "",
+        passive: bool = False,
+        durable: bool = False,
+        exclusive: bool = False,
+        auto_delete: bool = True,
+        nowait: bool = False,
+        arguments: dict[str, Any] | None = None,
+        argsig: str = "BsbbbbbF",
+    ) -> queue_declare_ok_t | None:
+        """Declare a queue and return its name and the numbers of its messages and consumers; None with *nowait*.
+
+        Raises:
+            amqp.exceptions.ChannelError: the broker refused and closed the channel.
+        """
+        # Our own, since the amqp package's begins to expect the reply only after it has sent the request.
+        reply = self.send_method(
+            spec.Queue.Declare,
+            argsig,
+            (0, queue, passive, durable, exclusive, auto_delete, nowait, arguments),
+            wait=None if nowait else spec.Queue.DeclareOk,
+            returns_tuple=True,
+        )
+        return None if nowait else queue_declare_ok_t(*reply)
+
+    # -- consuming
+
+    def basic_consume(
+        self,
+        queue: str = "",
+        consumer_tag: str = "",
+        no_local: bool = False,
+        no_ack: bool = False,
+        exclusive: bool = False,
+        nowait: bool = False,
+        callback: Callable[..., Any] | None = None,
+        arguments: dict[str, Any] | None = None,
+        on_cancel: Callable[..., Any] | None = None,
+        argsig: str = "BssbbbbF",
+    ) -> str:
+        """Start a consumer and return its tag; *callback* gets a :class:`~kombu.message.Message` for each delivery.
+
+        Raises:
+            ValueError: *nowait* without a consumer tag.
+            amqp.exceptions.ChannelError: the broker refused and closed the channel.
+        """
+        if nowait and not consumer_tag:
+            raise ValueError("Consumer tag must be specified when nowait is True")
+        self._make_usable()
+        # A delivery may follow the reply so closely that another thread reads it, so the callback is there before.
+        if consumer_tag:
+            self._register(consumer_tag, callback, on_cancel, no_ack)
+        else:
+            self._unnamed.append((callback, on_cancel, no_ack))
+        try:
+            reply = self.send_method(
+                spec.Basic.Consume,
+                argsig,
+                (0, queue, consumer_tag, no_local, no_ack, exclusive, nowait, arguments),
+                wait=None if nowait else spec.Basic.ConsumeOk,
+                returns_tuple=True,
+            )
+        except BaseException:
+            if consumer_tag:
+                self._remove_tag(consumer_tag)
+            else:
+                self._unnamed.clear()
+            raise
+        return consumer_tag if nowait else reply[0]
+
+    def _register(self, consumer_tag: str, callback: Any, on_cancel: Any, no_ack: bool) -> None:
+        if no_ack:
+            self.no_ack_consumers.add(consumer_tag)
+        if on_cancel:
+            self.cancel_callbacks[consumer_tag] = on_cancel
+        self.callbacks[consumer_tag] = callback
+
+    def _on_consume_ok(self, consumer_tag: str) -> None:
+        if self._unnamed and consumer_tag not in self.callbacks:
+            self._register(consumer_tag, *self._unnamed.pop(0))
+
+    def basic_cancel(self, consumer_tag: str, nowait: bool = False, argsig: str = "sb") -> Any:
+        """Stop a consumer; deliveries already on their way still reach it."""
+        if self.connection is None:
+            return None
+        # Deliveries up to the reply are the consumer's, so it stays as it is until then.
+        reply = self.send_method(
+            spec.Basic.Cancel, argsig, (consumer_tag, nowait), wait=None if nowait else spec.Basic.CancelOk
+        )
+        self._remove_tag(consumer_tag)
+        return reply
+
+    def _on_basic_cancel(self, consumer_tag: str, nowait: bool = True) -> None:
+        callback = self._remove_tag(consumer_tag)
+        if not nowait:
+            agreed = frames.encode_arguments("s", (consumer_tag,))
+            self._writer.write([frames.encode_method(self.channel_id, *spec.Basic.CancelOk, agreed)])
+        if callback is None:
+            self.connection.report(self, ConsumerCancelled(consumer_tag, spec.Basic.Cancel))
+        else:
+            callback(consumer_tag)
+
+    def on_unclaimed_delivery(self, consumer_tag: str, message: CoreMessage) -> None:
+        """Give back a delivery whose consumer is not known; called by the receive loop."""
+        if self.is_closing or not self.is_open:
+            return
+        info = message.delivery_info
+        logger.warning(
+            "Rejecting message with delivery tag %r: no consumer with tag %r (exchange=%r, routing_key=%r)",
+            message.delivery_tag, consumer_tag, info["exchange"], info["routing_key"],
+        )
+        if consumer_tag not in self.no_ack_consumers:
+            self.basic_reject(message.delivery_tag, requeue=True)
+
+    def basic_get(self, queue: str = "", no_ack: bool = False, argsig: str = "Bsb") -> CoreMessage | None:
+        """Return the next message of *queue*, or None when it is empty."""
+        reply = self.send_method(
+            spec.Basic.Get, argsig, (0, queue, no_ack), wait=[spec.Basic.GetOk, spec.Basic.GetEmpty], returns_tuple=True
+        )
+        message = reply[0] if reply else None
+        if not isinstance(message, CoreMessage):
+            return None
+        if not no_ack:
+            self.unacked.add(message.delivery_tag)
+        return message
+
+    def deliver_content(self, method_sig: tuple[int, int], arguments: Any, message: CoreMessage) -> None:
+        """Dispatch a message that did not come for a consumer; called by the receive loop."""
+        if method_sig == spec.Basic.Return:
+            self.deliver_method(method_sig, [*arguments, message])
+        else:
+            self.deliver_method(method_sig, [message])
+
+    def message_to_python(self, raw_message: Any) -> CoreMessage:
+        """Return *raw_message* as this channel's :attr:`Message`; the receive loop makes them so, most of the time."""
+        if isinstance(raw_message, self.Message):
+            return raw_message
+        return self.Message(raw_message, channel=self)
+
+    # -- acknowledging
+
+    def basic_ack(self, delivery_tag: int, multiple: bool = False, argsig: str = "Lb") -> None:
+        """Acknowledge a delivery; with *multiple*, all up to it, and all at once for tag 0.
+
+        Raises:
+            amqp.exceptions.ChannelError: the broker has closed the channel, so the tag means nothing any more.
+            amqp.exceptions.RecoverableConnectionError, OSError: the connection is closed or lost.
+        """
+        if self.close_error is not None or self.connection is None:
+            self._refuse_tag(delivery_tag)
+        self._writer.write_ack(self, delivery_tag, multiple, self.connection._receiver.more_waits)
+        if multiple:
+            self._settle_up_to(delivery_tag)
+        else:
+            self.unacked.discard(delivery_tag)
+
+    def basic_reject(self, delivery_tag: int, requeue: bool, argsig: str = "Lb") -> None:
+        """Reject a delivery: discard or dead-letter it, or put it back into its queue."""
+        if self.close_error is not None or self.connection is None:
+            self._refuse_tag(delivery_tag)
+        self._writer.write([frames.encode_reject(self.channel_id, delivery_tag, requeue)], None, self, self.closings)
+        self.unacked.discard(delivery_tag)
+
+    def basic_nack(self, delivery_tag: int, multiple: bool = False, requeue: bool = True) -> None:
+        """Reject a delivery; with *multiple*, all up to it (RabbitMQ's extension)."""
+        if self.close_error is not None or self.connection is None:
+            self._refuse_tag(delivery_tag)
+        frame = frames.encode_nack(self.channel_id, delivery_tag, multiple, requeue)
+        self._writer.write([frame], None, self, self.closings)
+        if multiple:
+            self._settle_up_to(delivery_tag)
+        else:
+            self.unacked.discard(delivery_tag)
+
+    def _settle_up_to(self, delivery_tag: int) -> None:
+        if delivery_tag:
+            self.unacked.difference_update([tag for tag in list(self.unacked) if tag <= delivery_tag])
+        else:
+            self.unacked.clear()
+
+    def _refuse_tag(self, delivery_tag: int) -> None:
+        # A tag belongs to the channel that it came on, so opening another is no help.
+        self.check_open()
+        raise RecoverableConnectionError(
+            f"cannot settle delivery {delivery_tag}: the channel it came on is closed, and the broker has it again"
+        )
+
+    def basic_recover(self, requeue: bool = False) -> Any:
+        """Have all unacknowledged deliveries delivered again."""
+        result = super().basic_recover(requeue)
+        self.unacked.clear()
+        return result
+
+    # -- publishing
+
+    def prepare_message(
+        self,
+        body: Any,
+        priority: int | None = None,
+        content_type: str | None = None,
+        content_encoding: str | None = None,
+        headers: dict[str, Any] | None = None,
+        properties: dict[str, Any] | None = None,
+        _Message: Callable[..., Any] = amqp.Message,
+    ) -> Any:
+        """Return what :meth:`basic_publish` sends."""
+        return _Message(
+            body,
+            priority=priority,
+            content_type=content_type,
+            content_encoding=content_encoding,
+            application_headers=headers,
+            **(properties or {}),
+        )
+
+    def prepare_queue_arguments(self, arguments: Any, **kwargs: Any) -> Any:
+        """Return queue arguments with kombu's options in RabbitMQ's terms."""
+        return to_rabbitmq_queue_arguments(arguments, **kwargs)
+
+    def _encode(
+        self, msg: Any, exchange: str, routing_key: str, mandatory: bool, immediate: bool, frame_max: int
+    ) -> list[Any]:
+        properties = msg.properties
+        body = msg.body
+        if isinstance(body, str):
+            encoding = properties.get("content_encoding")
+            if encoding is None:
+                encoding = "utf-8"
+                properties = {**properties, "content_encoding": encoding}
+            body = body.encode(encoding)
+        return frames.encode_publish(
+            self.channel_id,
+            exchange or "",
+            routing_key or "",
+            mandatory,
+            immediate,
+            frames.encode_properties(properties),
+            b"" if body is None else body,
+            frame_max,
+        )
+
+    def _basic_publish(
+        self,
+        msg: Any,
+        exchange: str = "",
+        routing_key: str = "",
+        mandatory: bool = False,
+        immediate: bool = False,
+        timeout: float | None = None,
+        confirm_timeout: float | None = None,
+        argsig: str = "Bssbb",
+    ) -> None:
+        """Publish a message; it is with the kernel when this returns.
+
+        Arguments:
+            timeout: seconds that the write may take.
+
+        Raises:
+            amqp.exceptions.RecoverableConnectionError: the connection is closed, or the write took longer.
+            amqp.exceptions.ChannelError: the broker has closed the channel.
+            OSError: the connection is lost.
+        """
+        connection = self._before_publish()
+        closings = self.closings
+        buffers = self._encode(msg, exchange, routing_key, mandatory, immediate, connection.frame_max)
+        self._write_publish(buffers, timeout, closings)
+
+    basic_publish = _basic_publish
+
+    def _before_publish(self) -> Any:
+        connection = self.connection
+        if self.close_error is not None or connection is None:
+            connection = self._make_usable()
+        now = monotonic()
+        if now - self._last_look > LOOK_AFTER:
+            # A peer that left, or closed this channel, while nothing was sent: find out before a message is lost.
+            with self.waits():
+                connection.check_alive()
+                connection.raise_unreported(self)
+            if self.close_error is not None or self.connection is None:
+                connection = self._make_usable()
+        self._last_look = now
+        return connection
+
+    def _write_publish(self, buffers: list[Any], timeout: float | None, closings: int) -> None:
+        try:
+            self._writer.write(buffers, timeout, self, closings)
+        except TimeoutError as error:
+            if error.errno is not None:
+                raise
+            raise RecoverableConnectionError(f"basic_publish: timed out after {timeout} seconds") from error
+
+    def basic_publish_confirm(
+        self,
+        msg: Any,
+        exchange: str = "",
+        routing_key: str = "",
+        mandatory: bool = False,
+        immediate: bool = False,
+        timeout: float | None = None,
+        confirm_timeout: float | None = None,
+        argsig: str = "Bssbb",
+    ) -> None:
+        """Publish a message and wait until the broker has taken responsibility for it.
+
+        Arguments:
+            timeout: seconds that the write may take; also the wait's where *confirm_timeout* is not given.
+            confirm_timeout: seconds to wait for the broker's answer; by default the connection's.
+
+        Raises:
+            amqp.exceptions.MessageNacked: the broker refused it.
+            socket.timeout: no answer came in time; the message may or may not have been taken.
+            amqp.exceptions.ChannelError: the message was returned, or the broker closed the channel.
+            amqp.exceptions.RecoverableConnectionError, OSError: the connection is closed or lost.
+        """
+        connection = self._before_publish()
+        wait = confirm_timeout if confirm_timeout is not None else timeout
+        if wait is None:
+            wait = connection.confirm_timeout
+        with self.waits():
+            with self._opening:
+                if not self._confirm_selected:
+                    self.confirm_select()
+                confirms, closings = self._confirms, self.closings
+                buffers = self._encode(msg, exchange, routing_key, mandatory, immediate, connection.frame_max)
+                tag = confirms.expect((exchange or "", routing_key or "") if mandatory else None)
+                try:
+                    self._write_publish(buffers, timeout, closings)
+                except BaseException:
+                    confirms.retract(tag)
+                    raise
+            try:
+                self.wait_until(lambda: confirms.settled(tag), wait)
+            except TimeoutError:
+                raise TimeoutError(f"the broker did not confirm publish {tag} within {wait:g} seconds") from None
+            finally:
+                outcome = confirms.outcome(tag)
+        if outcome is not None:
+            raise outcome
+
+    def confirm_select(self, nowait: bool = False) -> Any:
+        """Put the channel into confirm mode: the broker answers each publish from here on."""
+        with self._opening:
+            if self._confirm_selected:
+                return None
+            result = super().confirm_select(nowait)
+            # A callback that ran meanwhile may have been here before.
+            if not self._confirm_selected:
+                self._begin_confirms()
+            return result
+
+    def _begin_confirms(self) -> None:
+        # Those who still wait for answers from the channel's previous life keep its numbers.
+        self._confirms = Confirms()
+        self._confirm_selected = self._wants_confirms = True
+
+    def _on_basic_return(
+        self, reply_code: int, reply_text: str, exchange: str, routing_key: str, message: CoreMessage
+    ) -> None:
+        error = error_for_code(reply_code, reply_text, spec.Basic.Return, ChannelError)
+        handlers = list(self.events.get("basic_return") or ())
+        for callback in handlers:
+            callback(error, exchange, routing_key, message)
+        # With confirms, the answer that follows settles the publish; it raises this.
+        if not handlers and not self._confirms.returned(exchange, routing_key, error):
+            self.connection.report(self, error)
+
+    def _on_basic_ack(self, delivery_tag: int, multiple: bool) -> None:
+        self._confirms.settle(delivery_tag, multiple, None)
+        for callback in list(self.events["basic_ack"]):
+            callback(delivery_tag, multiple)
+
+    def _on_basic_nack(self, delivery_tag: int, multiple: bool) -> None:
+        self._confirms.settle(
+            delivery_tag, multiple, MessageNacked(f"the broker refused the message with publish tag {delivery_tag}")
+        )
+        for callback in list(self.events["basic_nack"]):
+            callback(delivery_tag, multiple)

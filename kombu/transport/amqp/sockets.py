@@ -1,0 +1,239 @@
+"""The socket of a connection, read and written without ever changing its timeout.
+
+A :class:`Link` keeps its socket non-blocking and waits by poll or select, so a deadline never has to be put on the
+socket.  TLS sockets and the sockets of gevent and eventlet are used through their methods; only a plain one may be
+used by its file descriptor.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from time import monotonic
+from typing import Any
+
+__all__ = ("Link", "TLSLink", "WriteTimedOut", "link_for")
+
+#: Buffers handed to one system call; far below every platform's IOV_MAX.
+BUFFERS_A_CALL = 64
+
+_MORE = getattr(socket, "MSG_MORE", 0)
+_NOSIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
+
+
+class WriteTimedOut(socket.timeout):
+    """A write did not get through in time; ``sent`` is the number of bytes that did."""
+
+    def __init__(self, sent: int) -> None:
+        super().__init__("timed out")
+        self.sent = sent
+
+
+def _lost(error: OSError) -> OSError:
+    """Return *error* in a class that cannot be taken for a time limit of the caller's."""
+    # The kernel giving up on a peer (ETIMEDOUT) is a TimeoutError too, as socket.timeout is.
+    return OSError(f"connection lost: {error}") if isinstance(error, TimeoutError) else error
+
+
+class Link:
+    """A connected TCP socket.
+
+    Arguments:
+        sock: the socket; made non-blocking here.
+
+    Attributes:
+        plain_fd: the file descriptor, or -1 where the socket object's methods have to be called.
+        can_gather: whether a send may be marked as having more to follow (Linux's ``MSG_MORE``).
+    """
+
+    def __init__(self, sock: Any) -> None:
+        sock.setblocking(False)
+        self.sock = sock
+        self.patched = type(sock).__module__ != "socket"
+        self._fd = sock.fileno()
+        self.closed = False
+        native = type(sock) is socket.socket and not self.patched
+        self.plain_fd = self._fd if native and sys.platform != "win32" else -1
+        self.can_gather = bool(_MORE) and self.plain_fd >= 0
+        #: Held while the socket is closed, and by whoever must not be disturbed by that.
+        self.guard: AbstractContextManager[Any] = nullcontext()
+
+    def reset_guard(self) -> None:
+        """Make the guard whole again in a forked child, where another thread may have held it."""
+
+    def recv_into(self, view: Any) -> int:
+        """Read what is there into *view*.
+
+        Returns:
+            the number of bytes; 0 at the end of the stream.
+
+        Raises:
+            BlockingIOError: nothing is there.
+            OSError: the connection is lost.
+        """
+        try:
+            return self.sock.recv_into(view)
+        except TimeoutError as error:
+            raise _lost(error) from error
+
+    def send_some(self, buffers: Sequence[Any], more: bool = False) -> int:
+        """Write as much of *buffers* as the socket takes and return the number of bytes.
+
+        Raises:
+            BlockingIOError: it takes none.
+            OSError: the connection is lost.
+        """
+        flags = _NOSIGNAL | _MORE if more and self.can_gather else _NOSIGNAL
+        try:
+            if len(buffers) == 1:
+                return self.sock.send(buffers[0], flags)
+            if hasattr(self.sock, "sendmsg"):
+                return self.sock.sendmsg(buffers[:BUFFERS_A_CALL], [], flags)
+            return self.sock.send(b"".join(buffers[:BUFFERS_A_CALL]), flags)
+        except TimeoutError as error:
+            raise _lost(error) from error
+
+    def write_all(self, buffers: list[Any], deadline: float | None, more: bool = False) -> None:
+        """Write all of *buffers*.
+
+        Raises:
+            WriteTimedOut: the deadline passed.
+            OSError: the connection is lost.
+        """
+        total = 0
+        while True:
+            try:
+                sent = self.send_some(buffers, more)
+            except BlockingIOError:
+                now = monotonic()
+                if deadline is not None and now >= deadline:
+                    raise WriteTimedOut(total) from None
+                self.wait_writable(None if deadline is None else deadline - now)
+                continue
+            total += sent
+            index = 0
+            for buffer in buffers:
+                if sent < len(buffer):
+                    break
+                sent -= len(buffer)
+                index += 1
+            if index == len(buffers):
+                return
+            buffers = buffers[index:]
+            if sent:
+                buffers[0] = memoryview(buffers[0])[sent:]
+
+    def push(self) -> None:
+        """Make the kernel send what was written with more announced."""
+        # Setting the option again, on as it is, pushes what is pending: tcp(7).
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def wait_readable(self, timeout: float | None) -> bool:
+        """Wait until a read has something to say, at most *timeout* seconds; None waits for ever."""
+        return self._wait(True, timeout)
+
+    def wait_writable(self, timeout: float | None) -> bool:
+        """Wait until a write may make progress, at most *timeout* seconds; None waits for ever."""
+        return self._wait(False, timeout)
+
+    def _wait(self, readable: bool, timeout: float | None) -> bool:
+        if self.closed:
+            raise OSError("the connection's socket has been closed")
+        fd = self._fd
+        # Looked up at each call: gevent and eventlet put their own functions there.
+        if self.patched or not hasattr(select, "poll"):
+            wanted = [fd]
+            try:
+                ready = select.select(wanted if readable else [], [] if readable else wanted, wanted, timeout)
+            except ValueError as error:
+                raise OSError(f"cannot wait for file descriptor {fd}: {error}") from error
+            return any(ready)
+        poller = select.poll()
+        poller.register(fd, select.POLLIN if readable else select.POLLOUT)
+        if timeout is None:
+            return bool(poller.poll(None))
+        # poll counts milliseconds: round up, or the last fraction of one would be spent spinning.
+        return bool(poller.poll(-(-timeout * 1000 // 1) if timeout > 0 else 0))
+
+    def peer_has_left(self) -> bool:
+        """Return whether the next thing to read is the end of the stream or an error; reads nothing."""
+        try:
+            return not self.sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+
+class TLSLink(Link):
+    """A TLS socket.
+
+    OpenSSL does not allow one thread to read a session while another writes it, so both take turns; neither ever
+    waits for the network meanwhile.
+    """
+
+    def __init__(self, sock: Any) -> None:
+        super().__init__(sock)
+        self.plain_fd = -1
+        self.can_gather = False
+        self.reset_guard()
+        self._read_wants_write = False
+        self._write_wants_read = False
+
+    def reset_guard(self) -> None:
+        self.guard = threading.Lock()
+
+    def recv_into(self, view: Any) -> int:
+        with self.guard:
+            try:
+                self._read_wants_write = False
+                return self.sock.recv_into(view)
+            except ssl.SSLWantReadError:
+                raise BlockingIOError("no TLS record is complete") from None
+            except ssl.SSLWantWriteError:
+                self._read_wants_write = True
+                raise BlockingIOError("TLS has to write before it can read") from None
+            except ssl.SSLZeroReturnError:
+                return 0
+            except ssl.SSLEOFError:
+                return 0
+
+    def send_some(self, buffers: Sequence[Any], more: bool = False) -> int:
+        # One record a call: joining small buffers costs less than a record for each.
+        data = buffers[0] if len(buffers) == 1 or len(buffers[0]) >= 4096 else b"".join(buffers[:2])
+        with self.guard:
+            try:
+                self._write_wants_read = False
+                return self.sock.send(data)
+            except ssl.SSLWantWriteError:
+                raise BlockingIOError("the socket takes no TLS record") from None
+            except ssl.SSLWantReadError:
+                self._write_wants_read = True
+                raise BlockingIOError("TLS has to read before it can write") from None
+
+    def push(self) -> None:
+        """Do nothing: nothing is ever held back."""
+
+    def wait_readable(self, timeout: float | None) -> bool:
+        if self.closed:
+            raise OSError("the connection's socket has been closed")
+        if self.sock.pending():
+            return True
+        return self._wait(not self._read_wants_write, timeout)
+
+    def wait_writable(self, timeout: float | None) -> bool:
+        return self._wait(self._write_wants_read, timeout)
+
+    def peer_has_left(self) -> bool:
+        # A TLS stream cannot be peeked into; a broken one shows when it is read or written.
+        return False
+
+
+def link_for(sock: Any) -> Link:
+    """Return the link for *sock*."""
+    return TLSLink(sock) if hasattr(sock, "pending") else Link(sock)
