@@ -22,7 +22,9 @@ from peer import Peer  # noqa: E402
 which_build.arrange_path()
 
 # How long an example takes says more about the machine than about the code.
-hypothesis.settings.register_profile("kombu", deadline=None)
+hypothesis.settings.register_profile(
+    "kombu", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("kombu")
 
 FOLDER = pytest.StashKey[Path]()

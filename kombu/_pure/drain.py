@@ -92,7 +92,9 @@ class Receiver(Inbound):
 
     def reset_locks(self) -> None:
         """Forget who reads and who dispatches; for a new receiver and for a forked child."""
-        self._turn = threading.Condition(threading.Lock())
+        # Entered as it is, not through the condition: a signal's handler that raises would leave that one locked.
+        self._lock = threading.Lock()
+        self._turn = threading.Condition(self._lock)
         # The thread that runs callbacks, and how many of its calls are under way, one within the other.
         self._owner: int | None = None
         self._depth = 0
@@ -160,7 +162,7 @@ class Receiver(Inbound):
             self.failure = error
             if self.on_failure is not None:
                 self.on_failure(error)
-        with self._turn:
+        with self._lock:
             self._turn.notify_all()
 
     def raise_failure(self) -> None:
@@ -170,6 +172,12 @@ class Receiver(Inbound):
             amqp.exceptions.RecoverableConnectionError: always.
         """
         raise RecoverableConnectionError(f"connection already closed: {self.failure}") from self.failure
+
+    def _end_of(self, error: BaseException) -> None:
+        """Note *error* as the end, unless the socket was closed here and that is all it says."""
+        if self.failure is not None:
+            self.raise_failure()
+        self.fail(error)
 
     def _read_event(self, deadline: float | None) -> tuple:
         """Return the next event, reading as often as it takes."""
@@ -215,7 +223,7 @@ class Receiver(Inbound):
             except BlockingIOError:
                 pass
             except OSError as error:
-                self.fail(error)
+                self._end_of(error)
                 raise
             except BaseException as error:
                 # A signal's handler raised: bytes may have been read, and nobody knows how many.
@@ -226,7 +234,7 @@ class Receiver(Inbound):
             self._await_bytes(deadline, silent_since)
         if not count:
             lost = OSError("Server unexpectedly closed connection")
-            self.fail(lost)
+            self._end_of(lost)
             raise lost
         self._reads += 1
         if self._end >= SMALLEST_BUFFER:
@@ -258,7 +266,7 @@ class Receiver(Inbound):
         try:
             self.link.wait_readable(None if until is None else max(0.0, until - now))
         except OSError as error:
-            self.fail(error)
+            self._end_of(error)
             raise
         if self.failure is not None:
             self.raise_failure()
@@ -307,7 +315,7 @@ class Receiver(Inbound):
             OSError: the connection is lost.
         """
         me = threading.get_ident()
-        with self._turn:
+        with self._lock:
             if self._owner is not None and self._owner != me:
                 return
         while True:
@@ -322,24 +330,29 @@ class Receiver(Inbound):
         # An exception may come out of a signal's handler at any point, so what has to be undone is looked up.
         depth = self._depth if self._owner == me else 0
         try:
-            self._enter(deadline, me)
+            if not self._enter(deadline, me, ready is None):
+                return
             event = self._take(deadline, ready, me)
             if event is not None:
                 self._dispatch(event)
         finally:
             self._leave(monotonic() if started is None else started, me, depth)
 
-    def _enter(self, deadline: float | None, me: int) -> None:
-        with self._turn:
+    def _enter(self, deadline: float | None, me: int, patient: bool) -> bool:
+        """Become the thread that runs callbacks; return False when another is, unless *patient* enough to wait."""
+        with self._lock:
             while self._owner is not None and self._owner != me:
+                if not patient:
+                    return False
                 if self.failure is not None:
                     self.raise_failure()
                 self._sleep(deadline)
             self._owner = me
             self._depth += 1
+            return True
 
     def _leave(self, started: float, me: int, depth: int) -> None:
-        with self._turn:
+        with self._lock:
             if self._owner == me:
                 self._depth = depth
                 if not depth:
@@ -356,7 +369,7 @@ class Receiver(Inbound):
         """Return the next event that runs callbacks; None when a reply was dispatched, or once *ready()* holds."""
         nested = self._reader == me
         try:
-            with self._turn:
+            with self._lock:
                 while True:
                     if ready is not None and ready():
                         return None
@@ -381,7 +394,7 @@ class Receiver(Inbound):
         """Read an event while another thread runs callbacks, or wait while somebody else reads."""
         nested = self._reader == me
         try:
-            with self._turn:
+            with self._lock:
                 if self._owner is None or self._owner == me or ready():
                     return
                 if self._reader is not None and not nested:
@@ -400,7 +413,7 @@ class Receiver(Inbound):
                 self._stop_reading(me)
 
     def _stop_reading(self, me: int) -> None:
-        with self._turn:
+        with self._lock:
             if self._reader == me:
                 self._reader = None
                 if self._waiting:

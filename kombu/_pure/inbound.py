@@ -119,9 +119,9 @@ class Inbound:
     """Receive buffer of one connection.
 
     Arguments:
-        channels: the connection's channels by number, shared with it.  Of a channel are used ``delivered_as``, the class
-            that makes a message of each content by ``from_delivery``, ``no_ack_consumers``, and ``unacked``, to which the tags of
-            deliveries that want an acknowledgement are added.
+        channels: the connection's channels by number, shared with it.  Used of a channel are ``delivered_as``, the
+            class that makes a message of each content by ``from_delivery``; ``no_ack_consumers``; and ``unacked``, to
+            which the tags of deliveries that want an acknowledgement are added.
         frame_max: largest frame accepted, in bytes with its eight of framing; 0 for any.
         max_body_size: largest body accepted, in bytes.
     """

@@ -77,10 +77,20 @@ class Writer:
             amqp.exceptions.RecoverableConnectionError: the connection is closed, or broke in the middle of a frame.
             OSError: the connection is lost.
         """
-        with self.lock:
-            if channel is not None and channel.closings != closings:
-                channel.raise_closed()
-            self._write(buffers, timeout, False)
+        if timeout is None:
+            timeout = self.write_timeout
+        if timeout is None:
+            with self.lock:
+                self._write_for(channel, closings, buffers, None)
+            return
+        # Whoever is writing may have all the time in the world.
+        deadline = monotonic() + timeout
+        if not self.lock.acquire(timeout=max(0.0, timeout)):
+            raise TimeoutError("timed out: another thread is writing")
+        try:
+            self._write_for(channel, closings, buffers, max(0.0, deadline - monotonic()))
+        finally:
+            self.lock.release()
 
     def write_ack(self, channel: Any, delivery_tag: int, multiple: bool, more: bool) -> None:
         """Write a ``basic.ack``; with *more*, further deliveries wait in the receive buffer.
@@ -161,6 +171,11 @@ class Writer:
         if self.on_failure is not None:
             self.on_failure(error)
 
+    def _write_for(self, channel: Any, closings: int, buffers: list[Any], timeout: float | None) -> None:
+        if channel is not None and channel.closings != closings:
+            channel.raise_closed()
+        self._write(buffers, timeout, False)
+
     def _write(self, buffers: list[Any], timeout: float | None, more: bool) -> None:
         if self.failure is not None:
             self._refuse()
@@ -181,7 +196,7 @@ class Writer:
                     self._acks[:0] = buffers[0]
                 raise
             broken = RecoverableConnectionError(
-                f"the peer took {sent} bytes and no more within {timeout:g} seconds; "
+                f"the peer took {sent} bytes and no more within {timeout:.3g} seconds; "
                 "a frame is cut short, so the connection cannot go on"
             )
             self._fail(broken)

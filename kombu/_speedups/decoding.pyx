@@ -1,7 +1,7 @@
 """Decode AMQP 0-9-1 arguments, tables and content properties, compiled.
 
-:mod:`kombu._pure.decoding` is the reference and says the same in plain Python.  Here, :func:`check_block` has code of its
-own, since it is called for every message and must not make objects.
+:mod:`kombu._pure.decoding` is the reference and says the same in plain Python.  Here, :func:`check_block` has code of
+its own, since it is called for every message and must not make objects.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint16_t, uint64_t
 from libc.string cimport memcmp
 
 from kombu._speedups.wire cimport Cursor, is_utf8, load16, load32, load64, load_double, load_float, take

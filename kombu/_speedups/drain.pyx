@@ -187,6 +187,13 @@ cdef class Receiver(Inbound):
         """
         raise RecoverableConnectionError(f"connection already closed: {self.failure}") from self.failure
 
+    cdef int end_of(self, error) except -1:
+        """Note *error* as the end, unless the socket was closed here and that is all it says."""
+        if self.failure is not None:
+            self.raise_failure()
+        self.fail(error)
+        return 0
+
     cdef tuple read_event(self, double deadline):
         """Return the next event, reading as often as it takes."""
         cdef tuple event
@@ -258,7 +265,7 @@ cdef class Receiver(Inbound):
             try:
                 count = self.receive()
             except OSError as error:
-                self.fail(error)
+                self.end_of(error)
                 raise
             if count >= 0:
                 break
@@ -267,7 +274,7 @@ cdef class Receiver(Inbound):
             self.await_bytes(deadline, silent_since)
         if not count:
             lost = OSError("Server unexpectedly closed connection")
-            self.fail(lost)
+            self.end_of(lost)
             raise lost
         self.end += count
         self.reads += 1
@@ -301,7 +308,7 @@ cdef class Receiver(Inbound):
         try:
             self.wait_readable(until - now)
         except OSError as error:
-            self.fail(error)
+            self.end_of(error)
             raise
         if self.failure is not None:
             self.raise_failure()
@@ -380,8 +387,11 @@ cdef class Receiver(Inbound):
                     if mine:
                         self.reading = True
                         self.reader = me
+                else:
+                    self.owned = True
+                    self.owner = me
+                    self.depth += 1
             if not elsewhere:
-                self.enter(deadline)
                 try:
                     event = self.take(deadline, ready)
                     if event is not None:

@@ -392,14 +392,14 @@ cdef class Inbound:
                 return None
         if self.frame_max and (header + 8 > self.frame_max or (size and size + 8 > self.frame_max)):
             return None
+        self.frames_received += 1
         properties = self.properties_at(data + 19, <Py_ssize_t>header - 12)
         if size:
             body = PyBytes_FromStringAndSize(<char *>data + total + 7, <Py_ssize_t>size)
-            self.frames_received += 2
+            self.frames_received += 1
             total += size + 8
         else:
             body = b""
-            self.frames_received += 1
         self.start += <Py_ssize_t>total
         delivery_tag = number
         if tag not in channel.no_ack_consumers:

@@ -1,8 +1,8 @@
 """The message that a consumer gets, compiled; :mod:`kombu._pure.message` is the reference.
 
 The fields are C members, which no lock but the object's own protects: they are read and written within critical
-sections, which cost nothing where there is a GIL.  Setters swap, so that the old value is let go after the section: that
-may run anybody's code.
+sections, which cost nothing where there is a GIL.  Setters swap, so that the old value is let go after the section:
+that may run anybody's code.
 """
 
 from __future__ import annotations

@@ -72,10 +72,20 @@ cdef class Writer:
             amqp.exceptions.RecoverableConnectionError: the connection is closed, or broke in the middle of a frame.
             OSError: the connection is lost.
         """
-        with self.lock:
-            if channel is not None and channel.closings != closings:
-                channel.raise_closed()
-            self.write_locked(buffers, timeout, False)
+        if timeout is None:
+            timeout = self.write_timeout
+        if timeout is None:
+            with self.lock:
+                self.write_for(channel, closings, buffers, None)
+            return
+        # Whoever is writing may have all the time in the world.
+        deadline = monotonic() + timeout
+        if not self.lock.acquire(True, max(0.0, timeout)):
+            raise TimeoutError("timed out: another thread is writing")
+        try:
+            self.write_for(channel, closings, buffers, max(0.0, deadline - monotonic()))
+        finally:
+            self.lock.release()
 
     def write_ack(self, channel, uint64_t delivery_tag, bint multiple, bint more):
         """Write a ``basic.ack``; with *more*, further deliveries wait in the receive buffer.
@@ -172,6 +182,11 @@ cdef class Writer:
             self.on_failure(error)
         return 0
 
+    cdef int write_for(self, object channel, int closings, list buffers, object timeout) except -1:
+        if channel is not None and channel.closings != closings:
+            channel.raise_closed()
+        return self.write_locked(buffers, timeout, False)
+
     cdef int write_locked(self, list buffers, object timeout, bint more) except -1:
         cdef Py_ssize_t held_back = len(self.acks)
         if self.failure is not None:
@@ -192,7 +207,7 @@ cdef class Writer:
                     self.acks[:0] = buffers[0]
                 raise
             broken = RecoverableConnectionError(
-                f"the peer took {sent} bytes and no more within {timeout:g} seconds; "
+                f"the peer took {sent} bytes and no more within {timeout:.3g} seconds; "
                 "a frame is cut short, so the connection cannot go on"
             )
             self.fail(broken)

@@ -1,14 +1,117 @@
-"""Places for resources: who has one, who waits for one; the compiled twin of :mod:`kombu._pure.pool`."""
+"""Places for resources, and lending them; the compiled twin of :mod:`kombu._pure.pool`.
 
+Taking a place, finding the warmest idle resource and giving both back are a few compare-and-exchange operations each:
+see slots.h.  A lock is taken only where somebody has to wait, and to resize or clear.
+"""
+
+import os
 import threading
+import weakref
 from collections import deque
+from time import monotonic
 
-__all__ = ("CLOSED", "FULL", "VACANT", "SlotPool")
+cimport cython
+from cpython.weakref cimport PyWeakref_NewRef
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
+from libc.stdlib cimport free, malloc
+
+__all__ = (
+    "CLOSED",
+    "FULL",
+    "UNLIMITED",
+    "VACANT",
+    "Lender",
+    "Lent",
+    "Return",
+    "SlotPool",
+    "channel_is_open",
+    "connection_is_open",
+)
 
 #: See kombu._core.ABI.
 ABI = 1
 
 
+cdef extern from "slots.h" nogil:
+    ctypedef uint64_t slots_word
+    ctypedef struct slot_t:
+        slots_word state
+        slots_word key
+        slots_word next
+        void *cell
+        double since
+        int tied
+    ctypedef struct slots_t:
+        slots_word gate
+        slots_word idle
+        slots_word population
+        slots_word created
+        slots_word made
+        slots_word replaced
+    int SLOT_HELD, SLOT_OUT, SLOT_IDLE, SLOT_FREE
+    uint64_t SLOT_STATE, SLOTS_MOST, SLOTS_CLOSED
+    uint32_t SLOTS_NONE
+    int SLOTS_YES, SLOTS_FULL, SLOTS_SHUT, SLOTS_QUEUE
+    uint64_t slots_load(slots_word *word)
+    void slots_store(slots_word *word, uint64_t value)
+    uint64_t slots_add(slots_word *word, uint64_t value)
+    uint64_t slots_limit_of(uint64_t gate)
+    uint64_t slots_taken_of(uint64_t gate)
+    uint64_t slots_waiting_of(uint64_t gate)
+    bint slots_owed(uint64_t gate)
+    void slots_init(slots_t *slots, int64_t limit)
+    void slots_destroy(slots_t *slots)
+    slot_t *slots_at(slots_t *slots, uint32_t index)
+    bint slot_latch(slot_t *slot, int state)
+    void slot_unlatch(slot_t *slot)
+    bint slot_move(slot_t *slot, int before, int after)
+    void slot_move_latched(slot_t *slot, int after)
+    uint32_t slots_seize(slots_t *slots, uint64_t key, int before, int after)
+    uint32_t slots_find(slots_t *slots, uint64_t key)
+    uint32_t slots_take_spare(slots_t *slots)
+    void slots_give_spare(slots_t *slots, uint32_t index)
+    void slots_send_out(slots_t *slots, uint32_t index)
+    uint32_t slots_take_up(slots_t *slots)
+    int slots_reserve(slots_t *slots)
+    int slots_reserve_or_queue(slots_t *slots)
+    uint32_t slots_pick(slots_t *slots)
+    bint slots_surplus(slots_t *slots)
+    int slots_leave(slots_t *slots, uint32_t index)
+    void slots_unqueue(slots_t *slots)
+    void slots_drop_place(slots_t *slots)
+    void slots_close(slots_t *slots, bint closed)
+    void slots_set_limit(slots_t *slots, int64_t limit)
+    bint slots_put(slots_t *slots, uint32_t index)
+    uint32_t slots_trim(slots_t *slots, uint32_t *room, uint32_t size)
+
+
+cdef extern from *:
+    """
+    #include <time.h>
+    #if defined(CLOCK_MONOTONIC_COARSE)
+    /* To the tick of the kernel, a few milliseconds: enough to tell a moment from a while, and much cheaper. */
+    static double pool_clock(void) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+        return (double)now.tv_sec + now.tv_nsec * 1e-9;
+    }
+    #define POOL_CLOCK 1
+    #else
+    static double pool_clock(void) { return 0.0; }
+    #define POOL_CLOCK 0
+    #endif
+    """
+    double pool_clock() nogil
+    bint POOL_CLOCK
+
+
+cdef double _now() except? -1.0:
+    if POOL_CLOCK:
+        return pool_clock()
+    return monotonic()
+
+
+@cython.final
 cdef class _Answer:
     """What :meth:`SlotPool.acquire` returns instead of a resource."""
 
@@ -28,20 +131,64 @@ cdef object _PENDING = _Answer("PENDING")
 
 VACANT, FULL, CLOSED = _VACANT, _FULL, _CLOSED
 
+#: As many places as there can be.
+UNLIMITED = 2**21 - 1
 
+cdef long _generation = 0
+
+
+def _renew():
+    global _generation
+    _generation += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
+
+
+@cython.final
 cdef class _Waiter:
     """A thread that waits for a place; the gate opens when *answer* is there."""
 
     cdef object answer
     cdef object gate
+    cdef uint32_t index
 
     def __cinit__(self):
         self.answer = _PENDING
+        self.index = SLOTS_NONE
         # Not imported by name: gevent and eventlet may replace it later.
         self.gate = threading.Lock()
         self.gate.acquire()
 
 
+@cython.final
+cdef class _Cell:
+    """What is in a slot: a resource, or while it is out a weak reference to it, if it can have any."""
+
+    cdef object thing
+    cdef object ref
+    #: Identity of what *ref* refers to.
+    cdef uint64_t target
+
+
+@cython.final
+cdef class _Reclaimer:
+    """Be told when a resource that is out is gone."""
+
+    cdef object pool
+
+    def __call__(self, ref):
+        cdef SlotPool pool = self.pool()
+        if pool is not None:
+            pool._reclaim(ref)
+
+
+cdef inline uint64_t _key(object resource) noexcept:
+    return <uint64_t><uintptr_t><void *>resource
+
+
+@cython.final
 cdef class SlotPool:
     """Give out at most *limit* places; keep the resources that nobody uses.
 
@@ -56,40 +203,139 @@ cdef class SlotPool:
     While a place is reserved, its resource is between: whoever has reserved it may do something slow to the resource,
     and all others can see by :meth:`knows` that it is being looked after.
 
+    A resource that is out is not kept alive.  When it is gone without having come back, its place is free again, and
+    *lost* is called, if it is there.
+
     All methods may be called from any thread, and from finalizers.
     """
 
-    #: The number of places.
-    cdef public Py_ssize_t limit
-    #: Whether no more places are given out.
-    cdef public bint closed
-    cdef list _idle
-    cdef dict _between
-    cdef dict _out
-    cdef Py_ssize_t _taken
+    cdef slots_t _slots
+    cdef Py_ssize_t _limit
     cdef object _waiters
     cdef object _lock
+    cdef list _cells
+    cdef _Reclaimer _reclaimer
+    cdef Py_ssize_t _waits
+    cdef double _waited
+    cdef object __weakref__
+    #: Called without arguments after a resource was lost.
+    cdef public object lost
 
-    def __init__(self, Py_ssize_t limit=0):
-        self.limit = limit
-        self.closed = False
-        self._idle = []
-        self._between = {}
-        self._out = {}
-        self._taken = 0
+    def __cinit__(self, Py_ssize_t limit=0):
+        slots_init(&self._slots, limit)
+        self._limit = limit
+        self._cells = []
         self._waiters = deque()
         # Reentrant, because a finalizer may run at any moment, and may give a resource back.
         self._lock = threading.RLock()
+        self._reclaimer = _Reclaimer()
+        self._reclaimer.pool = weakref.ref(self)
+
+    def __init__(self, Py_ssize_t limit=0):
+        pass
+
+    def __dealloc__(self):
+        slots_destroy(&self._slots)
+
+    @property
+    def limit(self):
+        """The number of places."""
+        return self._limit
+
+    @property
+    def closed(self):
+        """Whether no more places are given out."""
+        return (slots_load(&self._slots.gate) & SLOTS_CLOSED) != 0
+
+    @closed.setter
+    def closed(self, bint closed):
+        slots_close(&self._slots, closed)
 
     @property
     def in_use(self):
         """The number of places taken, those included whose resource is being made or closed."""
-        return self._taken
+        return slots_taken_of(slots_load(&self._slots.gate))
 
     @property
     def waiting(self):
         """The number of threads that wait for a place."""
-        return len(self._waiters)
+        return slots_waiting_of(slots_load(&self._slots.gate))
+
+    # -- slots
+
+    cdef inline _Cell _cell(self, uint32_t index):
+        return <_Cell>slots_at(&self._slots, index).cell
+
+    cdef uint32_t _spare(self) except? 0xffffffff:
+        """Return a slot without a resource, held."""
+        cdef uint32_t index = slots_take_spare(&self._slots)
+        cdef slot_t *slot
+        cdef _Cell cell
+        if index == SLOTS_NONE:
+            raise MemoryError("no room for another slot")
+        slot = slots_at(&self._slots, index)
+        if slot.cell == NULL:
+            cell = _Cell()
+            self._cells.append(cell)
+            slot.cell = <void *>cell
+        return index
+
+    cdef object _empty(self, uint32_t index):
+        """Give a held slot back; return what was in it."""
+        cdef _Cell cell = self._cell(index)
+        thing = cell.thing
+        ref = cell.ref
+        cell.thing = cell.ref = None
+        cell.target = 0
+        slots_give_spare(&self._slots, index)
+        if thing is None and ref is not None:
+            thing = ref()
+        return thing
+
+    cdef int _fill(self, uint32_t index, resource) except -1:
+        cdef _Cell cell = self._cell(index)
+        slots_store(&slots_at(&self._slots, index).key, _key(resource))
+        cell.thing = resource
+        return 0
+
+    cdef inline int _send_out(self, uint32_t index, resource) except -1:
+        """Let *resource*, of a held slot, be out."""
+        cdef _Cell cell = self._cell(index)
+        cdef uint64_t key = _key(resource)
+        cdef slot_t *slot = slots_at(&self._slots, index)
+        if cell.target != key:
+            slots_store(&slot.key, key)
+            slots_add(&self._slots.made, 1)
+            slot.tied = 0
+            cell.target = key
+            try:
+                cell.ref = PyWeakref_NewRef(resource, self._reclaimer)
+            except TypeError:
+                # It cannot be referred to weakly, so it is kept until it comes back.
+                cell.ref = None
+                cell.thing = resource
+        if cell.ref is not None:
+            cell.thing = None
+        slots_send_out(&self._slots, index)
+        return 0
+
+    cdef inline uint32_t _seize(self, resource) except? 0xffffffff:
+        """Return the slot of *resource*, held, if it is out."""
+        cdef uint32_t index = slots_seize(&self._slots, _key(resource), SLOT_OUT, SLOT_HELD)
+        if index != SLOTS_NONE:
+            self._cell(index).thing = resource
+        return index
+
+    cdef uint32_t _held(self, resource):
+        """Return the slot of *resource*, which the caller holds."""
+        if resource is _VACANT:
+            return SLOTS_NONE
+        cdef uint32_t index = slots_find(&self._slots, _key(resource))
+        if index != SLOTS_NONE and (slots_load(&slots_at(&self._slots, index).state) & SLOT_STATE) != SLOT_HELD:
+            return SLOTS_NONE
+        return index
+
+    # -- places
 
     def acquire(self, bint block=False, timeout=None):
         """Take a place.
@@ -104,64 +350,86 @@ cdef class SlotPool:
         Raises:
             ValueError: if *timeout* is negative.
         """
-        cdef _Waiter waiter
+        cdef uint32_t index
+        return self._take(block, timeout, &index)
+
+    cdef object _take(self, bint block, timeout, uint32_t *index):
+        cdef int answer
         if block and timeout is not None and timeout < 0:
             raise ValueError(f"timeout must not be negative: {timeout!r}")
+        answer = slots_reserve(&self._slots)
+        if answer == SLOTS_YES:
+            index[0] = slots_pick(&self._slots)
+            return _VACANT if index[0] == SLOTS_NONE else self._cell(index[0]).thing
+        index[0] = SLOTS_NONE
+        if answer == SLOTS_SHUT:
+            return _CLOSED
+        if not block or timeout == 0:
+            return _FULL
+        return self._wait(timeout, index)
+
+    cdef object _wait(self, timeout, uint32_t *index):
+        cdef _Waiter waiter = _Waiter()
+        cdef int answer = SLOTS_FULL
         with self._lock:
-            if self.closed:
-                return _CLOSED
-            if self._taken < self.limit:
-                self._taken += 1
-                return self._pick()
-            if not block or timeout == 0:
-                return _FULL
-            waiter = _Waiter()
+            # In the queue before it is counted: who sees the count finds the waiter.
             self._waiters.append(waiter)
+            answer = slots_reserve_or_queue(&self._slots)
+            if answer != SLOTS_QUEUE:
+                self._waiters.remove(waiter)
+        if answer == SLOTS_YES:
+            index[0] = slots_pick(&self._slots)
+            return _VACANT if index[0] == SLOTS_NONE else self._cell(index[0]).thing
+        if answer != SLOTS_QUEUE:
+            return _CLOSED if answer == SLOTS_SHUT else _FULL
+        before = monotonic()
         try:
             waiter.gate.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
         except BaseException:
-            self._give_up(waiter, True)
+            self._stop_waiting(waiter, before, True)
             raise
-        if waiter.answer is _PENDING:
-            self._give_up(waiter, False)
+        self._stop_waiting(waiter, before, False)
+        index[0] = waiter.index
         return waiter.answer
 
-    cdef object _pick(self):
-        """Return the idle resource that is to go out next, which is between then."""
-        if not self._idle:
-            return _VACANT
-        resource = self._idle.pop()
-        self._between[id(resource)] = resource
-        return resource
-
-    cdef int _give_up(self, _Waiter waiter, bint interrupted) except -1:
-        """Stop waiting; a place that was given in the same moment is kept, or returned if *interrupted*."""
+    cdef int _stop_waiting(self, _Waiter waiter, double since, bint interrupted) except -1:
+        """Wait no more; a place that was given in the same moment is kept, or returned if *interrupted*."""
         with self._lock:
+            self._waits += 1
+            self._waited += <double>monotonic() - since
             if waiter.answer is _PENDING:
                 waiter.answer = _FULL
                 self._waiters.remove(waiter)
-            elif interrupted and waiter.answer is not _CLOSED:
-                self._vacate(waiter.answer, True)
+                slots_unqueue(&self._slots)
+                return 0
+        if interrupted and waiter.answer is not _CLOSED:
+            self._leave(waiter.index, True)
         return 0
 
     def occupy(self, resource, item=VACANT):
         """Note that *resource* fills a reserved place and is out; *item* is what :meth:`acquire` returned for it."""
-        with self._lock:
-            self._between.pop(id(item), None)
-            self._out[id(resource)] = resource
+        cdef uint32_t index = self._held(item)
+        if index == SLOTS_NONE:
+            # As SlotPool.acquire() returns a resource without its slot, so may what is occupied be of the same slot.
+            index = self._held(resource)
+        self._occupy(index, resource)
+
+    cdef int _occupy(self, uint32_t index, resource) except -1:
+        if index == SLOTS_NONE:
+            index = self._spare()
+        self._send_out(index, resource)
+        return 0
 
     def withdraw(self, resource):
         """Note that *resource* is not out any more, but keep its place reserved; return False if it was not out."""
-        with self._lock:
-            if self._out.pop(id(resource), _VACANT) is _VACANT:
-                return False
-            self._between[id(resource)] = resource
-            return True
+        return self._seize(resource) != SLOTS_NONE
 
     def forget(self, resource):
         """Note that *resource* will never be seen again, but keep its place reserved."""
-        with self._lock:
-            self._between.pop(id(resource), None)
+        cdef uint32_t index = self._held(resource)
+        if index != SLOTS_NONE:
+            slots_add(&self._slots.replaced, 1)
+            self._empty(index)
 
     def vacate(self, resource=VACANT, bint keep=True):
         """Give a reserved place back.
@@ -173,116 +441,430 @@ cdef class SlotPool:
         Returns:
             False if *resource* was not kept, though it could have been: there are more places than the limit by now.
         """
+        cdef uint32_t index = self._held(resource)
+        if index == SLOTS_NONE and keep and resource is not _VACANT:
+            index = self._spare()
+            self._fill(index, resource)
+        if index != SLOTS_NONE and not keep:
+            slots_add(&self._slots.replaced, 1)
+        return self._leave(index, keep)
+
+    cdef bint _leave(self, uint32_t index, bint keep) except -1:
+        """Give back the place of a held slot, and the slot."""
+        cdef int answer
+        cdef bint kept = True
+        gone = None
+        if index != SLOTS_NONE:
+            if keep and slots_surplus(&self._slots):
+                keep = kept = False
+            if keep:
+                slots_at(&self._slots, index).since = _now()
+            else:
+                gone = self._empty(index)
+                index = SLOTS_NONE
+        if index == SLOTS_NONE:
+            slots_add(&self._slots.population, <uint64_t>-1)
+        answer = slots_leave(&self._slots, index)
+        if answer != SLOTS_YES:
+            self._pass_on(index if answer == SLOTS_QUEUE else SLOTS_NONE)
+        return kept
+
+    cdef int _pass_on(self, uint32_t index) except -1:
+        """Give a place, and the held slot that belongs to it, to the first who waits, if anybody does still."""
+        cdef int answer
         with self._lock:
-            return self._vacate(resource, keep)
+            while not slots_owed(slots_load(&self._slots.gate)):
+                answer = slots_leave(&self._slots, index)
+                if answer == SLOTS_YES:
+                    return 0
+                if answer == SLOTS_FULL:
+                    index = SLOTS_NONE
+            if index == SLOTS_NONE:
+                index = slots_pick(&self._slots)
+            self._serve(index)
+        return 0
 
-    cdef bint _vacate(self, resource, bint keep) except -1:
-        self._between.pop(id(resource), None)
-        if not keep:
-            resource = _VACANT
-        if self._taken > self.limit or self.closed:
-            self._taken -= 1
-            return resource is _VACANT
-        if self._waiters:
-            self._serve(resource)
-            return True
-        self._taken -= 1
-        if resource is not _VACANT:
-            self._idle.append(resource)
-        return True
-
-    cdef int _serve(self, resource) except -1:
-        """Pass a place, which stays taken, to the first who waits."""
+    cdef int _serve(self, uint32_t index) except -1:
+        """Pass a place, which stays taken, to the first who waits; the lock is held."""
         cdef _Waiter waiter = self._waiters.popleft()
-        if resource is not _VACANT and resource is not _CLOSED:
-            self._between[id(resource)] = resource
-        waiter.answer = resource
+        slots_unqueue(&self._slots)
+        waiter.index = index
+        waiter.answer = _VACANT if index == SLOTS_NONE else self._cell(index).thing
         waiter.gate.release()
         return 0
 
+    cdef int _serve_free_places(self) except -1:
+        while slots_waiting_of(slots_load(&self._slots.gate)) and slots_reserve(&self._slots) == SLOTS_YES:
+            self._serve(slots_pick(&self._slots))
+        return 0
+
+    cdef int _reclaim(self, ref) except -1:
+        """Free the place of a resource that is gone."""
+        cdef uint32_t index
+        cdef slot_t *slot
+        for index in range(<uint32_t>slots_load(&self._slots.created)):
+            slot = slots_at(&self._slots, index)
+            if not slot_latch(slot, SLOT_OUT):
+                continue
+            if (<_Cell>slot.cell).ref is not ref:
+                slot_unlatch(slot)
+                continue
+            slot_move_latched(slot, SLOT_HELD)
+            slots_add(&self._slots.replaced, 1)
+            self._leave(index, False)
+            if self.lost is not None:
+                self.lost()
+            break
+        return 0
+
+    # -- all at once
+
     def put(self, resource):
         """Add an idle resource that was made in advance; return False if there is no place for it."""
-        with self._lock:
-            if self.closed or self._taken + len(self._idle) >= self.limit:
-                return False
-            self._idle.append(resource)
+        cdef uint32_t index = self._spare()
+        self._fill(index, resource)
+        if slots_put(&self._slots, index):
             return True
+        self._empty(index)
+        return False
 
     def take(self):
         """Remove and return the idle resource that would go out next, :data:`VACANT` if there is none."""
-        with self._lock:
-            return self._idle.pop() if self._idle else _VACANT
+        cdef uint32_t index = slots_take_up(&self._slots)
+        if index == SLOTS_NONE:
+            return _VACANT
+        thing = self._empty(index)
+        slots_add(&self._slots.population, <uint64_t>-1)
+        return thing
 
     def resize(self, Py_ssize_t limit):
         """Change the number of places; return the idle resources for which there is none any more.
 
         Resources that are out are not touched: if there are too many, they are not kept when they come back.
         """
-        cdef Py_ssize_t surplus
-        cdef list dropped
+        cdef uint32_t size, surplus, number
+        cdef uint32_t *room
+        cdef list dropped = []
         with self._lock:
-            self.limit = limit
+            self._limit = limit
+            slots_set_limit(&self._slots, limit)
             self._serve_free_places()
-            surplus = max(min(self._taken + len(self._idle) - limit, <Py_ssize_t>len(self._idle)), 0)
-            dropped = self._idle[:surplus]
-            self._idle = self._idle[surplus:]
-            return dropped
-
-    cdef int _serve_free_places(self) except -1:
-        while self._waiters and self._taken < self.limit:
-            self._taken += 1
-            self._serve(_VACANT)
-        return 0
+            size = <uint32_t>slots_load(&self._slots.created)
+            room = <uint32_t *>malloc((size + 1) * sizeof(uint32_t))
+            if room == NULL:
+                raise MemoryError()
+            surplus = slots_trim(&self._slots, room, size)
+            slots_add(&self._slots.population, <uint64_t>-<int64_t>surplus)
+            try:
+                for number in range(surplus):
+                    dropped.append(self._empty(room[surplus - 1 - number]))
+            finally:
+                free(room)
+        return dropped
 
     def clear(self, bint close=False):
         """Forget all resources; return those that were out, and the idle ones.
 
         Places that are reserved stay so. With *close* nobody gets a place from then on, and who waits is told.
         """
-        cdef list out, idle
+        cdef uint32_t index
+        cdef list out = [], idle = []
         with self._lock:
-            out = list(self._out.values())
-            self._out = {}
-            idle = self._idle
-            self._idle = []
-            self._taken -= len(out)
             if close:
-                self.closed = True
-                while self._waiters:
-                    self._serve(_CLOSED)
-            else:
+                slots_close(&self._slots, True)
+            for index in range(<uint32_t>slots_load(&self._slots.created)):
+                if slot_move(slots_at(&self._slots, index), SLOT_OUT, SLOT_HELD):
+                    thing = self._empty(index)
+                    if thing is not None:
+                        out.append(thing)
+                    slots_add(&self._slots.population, <uint64_t>-1)
+                    slots_drop_place(&self._slots)
+            while True:
+                thing = self.take()
+                if thing is _VACANT:
+                    break
+                idle.append(thing)
+            idle.reverse()
+            if not close:
                 self._serve_free_places()
-            return out, idle
+            while close and self._waiters:
+                waiter = <_Waiter>self._waiters.popleft()
+                slots_unqueue(&self._slots)
+                (<_Waiter>waiter).answer = _CLOSED
+                (<_Waiter>waiter).gate.release()
+        return out, idle
+
+    # -- looking
 
     def inherited(self):
         """Return the resources that were out or between, and those that were idle, when this process was forked.
 
         For use in the child, on a pool that nobody uses there any more: its lock may be held for ever.
         """
-        return [*self._out.values(), *self._between.values()], list(self._idle)
+        cdef uint32_t index
+        cdef uint64_t state
+        cdef slot_t *slot
+        cdef list busy = [], idle = []
+        # No latches: a thread that has not come along may have left one.
+        for index in range(<uint32_t>slots_load(&self._slots.created)):
+            slot = slots_at(&self._slots, index)
+            state = slots_load(&slot.state) & SLOT_STATE
+            if slot.cell == NULL or state == SLOT_FREE:
+                continue
+            thing = (<_Cell>slot.cell).thing
+            if thing is None and (<_Cell>slot.cell).ref is not None:
+                thing = (<_Cell>slot.cell).ref()
+            if thing is not None:
+                (idle if state == SLOT_IDLE else busy).append(thing)
+        return busy, idle
 
     def out_resources(self):
-        """Return the resources that are out."""
-        with self._lock:
-            return list(self._out.values())
+        """Return the resources that are out, in no particular order."""
+        cdef uint32_t index
+        cdef slot_t *slot
+        cdef list found = []
+        for index in range(<uint32_t>slots_load(&self._slots.created)):
+            slot = slots_at(&self._slots, index)
+            if not slot_latch(slot, SLOT_OUT):
+                continue
+            thing, ref = (<_Cell>slot.cell).thing, (<_Cell>slot.cell).ref
+            slot_unlatch(slot)
+            if thing is None and ref is not None:
+                thing = ref()
+            if thing is not None:
+                found.append(thing)
+        return found
 
     def idle_resources(self):
         """Return the idle resources; the last goes out next."""
-        with self._lock:
-            return list(self._idle)
+        cdef uint64_t head = 0, below
+        cdef slot_t *slot
+        cdef list found
+        cdef int attempt
+        for attempt in range(100):
+            found = []
+            head = slots_load(&self._slots.idle)
+            below = head & 0xFFFFFFFF
+            while below:
+                slot = slots_at(&self._slots, <uint32_t>below - 1)
+                if not slot_latch(slot, SLOT_IDLE):
+                    break
+                thing, below = (<_Cell>slot.cell).thing, slots_load(&slot.next)
+                slot_unlatch(slot)
+                found.append(thing)
+            # Otherwise somebody was there meanwhile.
+            if slots_load(&self._slots.idle) == head:
+                break
+        found.reverse()
+        return found
 
     def is_out(self, resource):
         """Return whether *resource* is out."""
-        with self._lock:
-            return id(resource) in self._out
+        cdef uint32_t index = slots_find(&self._slots, _key(resource))
+        if index == SLOTS_NONE:
+            return False
+        return (slots_load(&slots_at(&self._slots, index).state) & SLOT_STATE) == SLOT_OUT
 
     def knows(self, resource):
         """Return whether *resource* is here: out, between or idle."""
-        cdef object identity = id(resource)
-        with self._lock:
-            if identity in self._out or identity in self._between:
-                return True
-            for kept in self._idle:
-                if kept is resource:
-                    return True
-            return False
+        return slots_find(&self._slots, _key(resource)) != SLOTS_NONE
+
+    def idle_seconds(self, resource):
+        """Return for how many seconds *resource*, which the caller holds, was idle before; infinity if it is new."""
+        cdef uint32_t index = slots_find(&self._slots, _key(resource))
+        if index == SLOTS_NONE or not slots_at(&self._slots, index).since:
+            return float("inf")
+        return _now() - slots_at(&self._slots, index).since
+
+    def stats(self):
+        """Return the numbers of places and resources as a dict.
+
+        ``limit``, ``idle``, ``in_use`` and ``waiting`` are of this moment; ``made``, ``replaced``, ``waits`` and
+        ``waited`` (seconds, all waits together) count from the beginning.
+        """
+        cdef uint64_t gate = slots_load(&self._slots.gate)
+        return {
+            "limit": self._limit,
+            "idle": len(self.idle_resources()),
+            "in_use": slots_taken_of(gate),
+            "waiting": slots_waiting_of(gate),
+            "made": slots_load(&self._slots.made),
+            "replaced": slots_load(&self._slots.replaced),
+            "waits": self._waits,
+            "waited": self._waited,
+        }
+
+
+@cython.auto_pickle(False)
+cdef class Lent:
+    """A resource that knows its pool; to be derived from."""
+
+    #: The pool that it belongs to, if it does to one.
+    cdef public object _pool
+
+    def release(self):
+        """Give this back to the pool that it came from, if it came from one; harmless where that was done before."""
+        pool = self._pool
+        if pool is not None:
+            pool.release(self)
+
+
+@cython.final
+cdef class Return:
+    """Return one resource to its pool; this is the ``release`` of resources whose class has none that does.
+
+    The two refer to each other, since ``pool.acquire().release()`` and a ``release`` passed on have to work.  So one is
+    made for each resource, not for each use, and the pool unties them when it lets the resource go.
+    """
+
+    cdef readonly object pool
+    cdef readonly object resource
+
+    def __init__(self, pool, resource):
+        self.pool = pool
+        self.resource = resource
+
+    def __call__(self):
+        """Return the resource to its pool; harmless where that was done before."""
+        self.pool.release(self.resource)
+
+
+def channel_is_open(channel):
+    """Return whether *channel* can be used, as far as it says so; asks nobody."""
+    return (
+        getattr(channel, "connection", True) is not None
+        and getattr(channel, "is_open", True) is not False
+        and getattr(channel, "closed", False) is not True
+    )
+
+
+def connection_is_open(connection):
+    """Return whether *connection* was not lost, or was never made; the transport says what it knows already."""
+    if connection._closed:
+        return False
+    if connection._pid is None:
+        return True
+    raw, transport = connection._connection, connection._transport
+    return raw is not None and transport is not None and bool(transport.verify_connection(raw))
+
+
+@cython.auto_pickle(False)
+cdef class Lender:
+    """Lend resources: :meth:`acquire` and :meth:`release` of :class:`kombu.resource.Resource`, which has the rest."""
+
+    cdef SlotPool _places
+    cdef public object _quick_check
+    cdef public double _look_after
+    cdef bint _unlimited
+    cdef long _generation
+
+    @property
+    def _slots(self):
+        return self._places
+
+    def _open(self, SlotPool slots, bint unlimited):
+        """Lend from *slots*; without a limit nothing is kept."""
+        self._places = slots
+        self._unlimited = unlimited
+        self._generation = _generation
+
+    def _is_inherited(self):
+        """Return whether this process was forked since the pool was opened."""
+        return self._generation != _generation
+
+    def prepare(self, resource):
+        """Return *resource*, ready for use."""
+        return resource
+
+    def is_usable(self, resource):
+        """Return whether *resource* is alive, as far as can be told without asking anybody."""
+        return True
+
+    def release_resource(self, resource):
+        """Do what is to be done when *resource* comes back."""
+
+    def acquire(self, bint block=False, timeout=None):
+        """Return a resource; its method ``release()``, or :meth:`release`, gives it back.
+
+        Arguments:
+            block: Whether to wait where all are in use. Who waits is served in order.
+            timeout: Seconds to wait at most, None for ever.
+
+        Raises:
+            kombu.exceptions.LimitExceeded: if all are in use and none came back in time; it has the attributes
+                ``limit`` and ``in_use``.
+            RuntimeError: if the pool is closed.
+        """
+        cdef uint32_t index
+        cdef SlotPool places
+        cdef slot_t *slot
+        cdef bint usable
+        if self._generation != _generation:
+            self._after_fork()
+        places = self._places
+        item = places._take(block, timeout, &index)
+        try:
+            if index != SLOTS_NONE:
+                slot = slots_at(&places._slots, index)
+                # Looked at closely only after a while: see ConnectionPool.
+                if self._quick_check is not None and slot.since and _now() - slot.since < self._look_after:
+                    usable = self._quick_check(item)
+                else:
+                    usable = self.is_usable(item)
+                if not usable:
+                    dead, item = item, _VACANT
+                    slots_add(&places._slots.replaced, 1)
+                    places._empty(index)
+                    index = SLOTS_NONE
+                    self._let_go(dead)
+                    item = self.new()
+            elif item is _VACANT:
+                item = self.new()
+            else:
+                self._refuse(item, places)
+            resource = self.prepare(item)
+            places._occupy(index, resource)
+        except BaseException:
+            if item is not _FULL and item is not _CLOSED:
+                self._give_up(item)
+            raise
+        if resource is not item or index == SLOTS_NONE or not slots_at(&places._slots, index).tied:
+            self._tie(resource)
+            if index != SLOTS_NONE:
+                slots_at(&places._slots, index).tied = 1
+        return resource
+
+    def release(self, resource):
+        """Take *resource* back; harmless where that was done before.
+
+        Raises:
+            ValueError: if it belongs to another pool.
+        """
+        cdef uint32_t index
+        cdef SlotPool places
+        cdef bint keep = False
+        if self._generation != _generation:
+            self._after_fork()
+        places = self._places
+        index = places._seize(resource)
+        if index == SLOTS_NONE:
+            self._release_stray(resource)
+            return
+        if self._unlimited:
+            try:
+                self._part_with(resource, self.close_resource)
+            finally:
+                places._leave(index, False)
+            return
+        try:
+            self.release_resource(resource)
+            keep = self.is_usable(resource) if self._quick_check is None else self._quick_check(resource)
+        finally:
+            if not keep:
+                try:
+                    self._let_go(resource)
+                finally:
+                    slots_add(&places._slots.replaced, 1)
+                    places._leave(index, False)
+        if keep and not places._leave(index, True):
+            self._part_with(resource, self.close_resource)

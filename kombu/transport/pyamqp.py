@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import amqp
 
@@ -27,6 +27,10 @@ from . import base
 from .amqp.channel import Channel
 from .amqp.connection import Connection
 from .amqp.message import Message
+
+if TYPE_CHECKING:
+    # Transport has an attribute of the plain name.
+    from .amqp.connection import Connection as AmqpConnection
 
 __all__ = ("Channel", "Connection", "Message", "SSLTransport", "Transport")
 
@@ -53,6 +57,9 @@ class Transport(base.Transport):
 
     implements = base.Transport.implements.extend(asynchronous=True, heartbeats=True)
 
+    #: The receive loop raises for a connection that is lost, or a parent process's, so that nobody else has to look.
+    refuses_lost_connections = True
+
     def __init__(
         self, client: Any, default_port: int | None = None, default_ssl_port: int | None = None, **kwargs: Any
     ) -> None:
@@ -75,7 +82,7 @@ class Transport(base.Transport):
             "login_method": "PLAIN",
         }
 
-    def establish_connection(self) -> Connection:
+    def establish_connection(self) -> AmqpConnection:
         """Connect to the broker that the client names and return the connection."""
         client = self.client
         for name, default in self.default_connection_params.items():
@@ -105,56 +112,59 @@ class Transport(base.Transport):
         connection.connect()
         return connection
 
-    def create_channel(self, connection: Connection) -> Channel:
+    def create_channel(self, connection: AmqpConnection) -> Channel:
         """Open a channel."""
         return connection.channel()
 
-    def drain_events(self, connection: Connection, timeout: float | None = None, **kwargs: Any) -> None:
+    def drain_events(self, connection: AmqpConnection, timeout: float | None = None, **kwargs: Any) -> None:
         """Dispatch one event; see :meth:`.amqp.connection.Connection.drain_events`."""
         connection.drain(timeout, **kwargs)
 
-    def verify_connection(self, connection: Connection) -> bool:
+    def verify_connection(self, connection: AmqpConnection) -> bool:
         """Return whether the connection is open as far as is known."""
         return connection.connected
 
-    def close_connection(self, connection: Connection) -> None:
+    def close_connection(self, connection: AmqpConnection) -> None:
         """Close the connection."""
         connection.client = None
         connection.close()
 
-    def _collect(self, connection: Connection | None) -> None:
+    def _collect(self, connection: AmqpConnection | None) -> None:
         if connection is not None:
             connection.collect()
 
     # -- heartbeats and event loops
 
-    def get_heartbeat_interval(self, connection: Connection) -> float:
+    def get_heartbeat_interval(self, connection: AmqpConnection) -> float:
         """Return the negotiated heartbeat interval in seconds."""
         return connection.heartbeat
 
-    def heartbeat_check(self, connection: Connection, rate: int = 2) -> None:
+    def heartbeat_check(self, connection: AmqpConnection, rate: int = 2) -> None:
         """Send a heartbeat if one is due; raise if the peer has fallen silent."""
         connection.heartbeat_tick(rate=rate)
 
-    def register_with_event_loop(self, connection: Connection, loop: Any) -> None:
+    def register_with_event_loop(self, connection: AmqpConnection, loop: Any) -> None:
         """Have *loop* drain the connection when it becomes readable."""
         loop.add_reader(connection.sock, self.on_readable, connection, loop)
         connection.on_leftover = self._leftover_handler(connection, loop)
+        if connection.has_leftover:
+            # The reply to basic.consume has brought the first deliveries along.
+            connection.on_leftover()
 
-    def unregister_from_event_loop(self, connection: Connection, loop: Any) -> None:
+    def unregister_from_event_loop(self, connection: AmqpConnection, loop: Any) -> None:
         """Undo :meth:`register_with_event_loop`."""
         connection.on_leftover = None
         sock = connection._transport.sock if connection._transport is not None else None
         if sock is not None:
             loop.remove_reader(sock)
 
-    def _leftover_handler(self, connection: Connection, loop: Any) -> Callable[[], Any]:
+    def _leftover_handler(self, connection: AmqpConnection, loop: Any) -> Callable[[], Any]:
         """Return what to call when a reply brought deliveries along: no poll would show them."""
         return partial(loop.call_soon, self.on_readable, connection, loop)
 
     # -- the broker
 
-    def qos_semantics_matches_spec(self, connection: Connection) -> bool:
+    def qos_semantics_matches_spec(self, connection: AmqpConnection) -> bool:
         """Return whether ``basic.qos`` is what the specification says; from 3.3 to 3.x RabbitMQ counts by consumer."""
         properties = connection.server_properties
         if properties.get("product") != "RabbitMQ" or not properties.get("version"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,9 +12,10 @@ from kombu import Connection
 from kombu.check import CheckFailed, Traffic
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("impl", ["python", pytest.param("c", marks=pytest.mark.c_extensions)])
 def test_moves_100_000_messages_and_leaves_no_queue(rabbit, impl):
-    done = run_module("check", rabbit.url(), "--count", "100000", KOMBU_IMPL=impl, timeout=300)
+    done = run_module("check", rabbit.url(), "--count", "100000", KOMBU_IMPL=impl, timeout=600)
     assert (done.returncode, done.stderr) == (0, "")
     assert f", core: {impl} (KOMBU_IMPL={impl})" in done.stdout
     assert re.search(r"^  RabbitMQ \d+\.\d+\.\d+; frame_max 131072, heartbeat off, channel_max \d+$", done.stdout, re.M)
@@ -70,13 +72,8 @@ def test_a_lost_acknowledgement_is_found(rabbit, monkeypatch):
     receive = traffic._receive
 
     def leave_the_fifth(message):
-        if traffic.consumed == 4:
-            message.channel = Mute()
-        receive(message)
-
-    class Mute:
-        def basic_ack(self, delivery_tag, multiple=False):
-            pass
+        fifth = traffic.consumed == 4
+        receive(SimpleNamespace(payload=message.payload, ack=lambda: None) if fifth else message)
 
     monkeypatch.setattr(traffic, "_receive", leave_the_fifth)
     with pytest.raises(CheckFailed, match="1 of 20 messages were not acknowledged"):

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from amqp.exceptions import NotFound, PreconditionFailed
-from patience import drain_until, until
 
 from kombu import Connection, Consumer, Message, Producer, Queue
+from patience import drain_until, until
 
 
 @pytest.fixture

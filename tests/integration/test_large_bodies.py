@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from patience import drain_until
 
 from kombu import Connection, Consumer, Message, Producer, Queue
+from patience import drain_until
 
 MIB = 1 << 20
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from amqp.exceptions import ConnectionForced
+
+from kombu import Connection, Consumer, Message, Producer, Queue
 from patience import Background, drain_until, until
 from proxy import Proxy
 from rabbit import Rabbit
-
-from kombu import Connection, Consumer, Message, Producer, Queue
 
 #: Ways to lose a connection that goes through a proxy.
 LOSSES: dict[str, Callable[[Proxy], None]] = {
@@ -157,6 +157,7 @@ def test_a_tag_of_a_former_connection_is_refused_here_and_not_sent(
     assert messages[1].acknowledged
 
 
+@pytest.mark.parametrize("broker", ["tcp"], indirect=True)
 def test_a_killed_broker_is_noticed_and_after_its_return_all_goes_on(
     rabbit: Rabbit, connect: Any, queue_name: str
 ) -> None:

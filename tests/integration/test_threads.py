@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from patience import Background, drain_until
 
 from kombu import Connection, Consumer, Message, Producer, Queue
+from patience import Background, drain_until
 
 BINARY = {"content_type": "application/data", "content_encoding": "binary", "delivery_mode": 1}
+
+
+@pytest.fixture(autouse=True)
+def _impatient() -> Iterator[None]:
+    """Have threads take turns a thousand times as often, so that what goes wrong between two steps does so here."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(5e-6)
+    yield
+    sys.setswitchinterval(before)
 
 
 def checked(size: int) -> bytes:

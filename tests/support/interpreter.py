@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import which_build
 
@@ -20,10 +20,8 @@ def run(
         options: further options of the interpreter.
         environment: variables to set, or with ``None`` to remove.
     """
-    if which_build.testing_the_tree():
-        code = f"import sys; sys.path.insert(0, {str(which_build.ROOT)!r})\n{code}"
     return subprocess.run(
-        [sys.executable, "-I", "-W", "error", *options, "-c", code, *arguments],
+        _command(code, arguments, options),
         env=_environment(environment),
         capture_output=True,
         text=True,
@@ -33,8 +31,27 @@ def run(
 
 def run_module(*arguments: str, timeout: float = 60.0, **environment: str | None) -> subprocess.CompletedProcess[str]:
     """Run ``python -m kombu ARGUMENTS`` away from the tree, warnings being errors."""
-    code = f"import runpy, sys; sys.argv[1:] = {list(arguments)!r}; runpy.run_module('kombu', run_name='__main__')"
-    return run(code, timeout=timeout, **environment)
+    return run(_MODULE, *arguments, timeout=timeout, **environment)
+
+
+def start_module(*arguments: str, **environment: str | None) -> subprocess.Popen[str]:
+    """Start ``python -m kombu ARGUMENTS`` and return the process, its output in pipes."""
+    return subprocess.Popen(
+        _command(_MODULE, arguments, ("-u",)),
+        env=_environment(environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+_MODULE = "import runpy; runpy.run_module('kombu', run_name='__main__')"
+
+
+def _command(code: str, arguments: Sequence[str], options: Sequence[str]) -> list[str]:
+    if which_build.testing_the_tree():
+        code = f"import sys; sys.path.insert(0, {str(which_build.ROOT)!r})\n{code}"
+    return [sys.executable, "-I", "-W", "error", *options, "-c", code, *arguments]
 
 
 def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:

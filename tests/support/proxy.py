@@ -102,6 +102,8 @@ class Pair:
         self.sent_at: list[float] = []
         self.client_gone = self.closed = False
         self.cut: Callable[[], int] = lambda: AT_ONCE
+        self._reading = threading.Event()
+        self._reading.set()
         self._allowed: float = 0 if held else float("inf")
         self._changed = threading.Condition()
         for target in (self._upstream, self._downstream):
@@ -126,12 +128,21 @@ class Pair:
             self._allowed = float("inf")
             self._changed.notify_all()
 
+    def stall(self) -> None:
+        """Read nothing more of what the client sends, until :meth:`read_on`; its writes will block."""
+        self._reading.clear()
+
+    def read_on(self) -> None:
+        """Read again after :meth:`stall`."""
+        self._reading.set()
+
     def reset(self) -> None:
         """End the client's side abruptly (RST) and the server's too."""
         self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         with self._changed:
             self.closed = True
             self._changed.notify_all()
+        self._reading.set()
         # The kernel sends the RST when the last user of the socket is out of it, and no FIN may come before.
         self.client.shutdown(socket.SHUT_RD)
         self.client.close()
@@ -143,11 +154,12 @@ class Pair:
         with self._changed:
             self.closed = True
             self._changed.notify_all()
+        self._reading.set()
         for each in (self.client, self.server):
             _shut_down(each)
 
     def _upstream(self) -> None:
-        while data := _read(self.client, AT_ONCE):
+        while _await_bytes(self.client) and self._reading.wait() and (data := _read(self.client, AT_ONCE)):
             self.sent_at.append(time.monotonic())
             self.sent += len(data)
             if not _write(self.server, data):
@@ -177,11 +189,13 @@ class Pair:
 
 
 def _await_bytes(sock: socket.socket) -> bool:
-    try:
-        select.select([sock], [], [])
-    except (OSError, ValueError):
-        return False  # closed
-    return True
+    while True:
+        try:
+            # Closing a socket does not wake whoever waits for it, so look up now and then.
+            if select.select([sock], [], [], 0.5)[0]:
+                return True
+        except (OSError, ValueError):
+            return False  # closed
 
 
 def _read(sock: socket.socket, size: int) -> bytes:

@@ -128,7 +128,7 @@ class Rabbit:
         """Whether the server's process lives, frozen or not."""
         return self._server is not None and self._server.poll() is None
 
-    def start(self, timeout: float = 60.0) -> None:
+    def start(self, timeout: float = 120.0) -> None:
         """Start the server and wait until it takes connections; nothing to do when it runs."""
         if self.running:
             return
@@ -144,7 +144,7 @@ class Rabbit:
         )
         self.wait_ready(deadline - time.monotonic())
 
-    def wait_ready(self, timeout: float = 60.0) -> None:
+    def wait_ready(self, timeout: float = 120.0) -> None:
         """Wait until a whole AMQP connection can be opened over TCP.
 
         Raises:

@@ -21,13 +21,15 @@ class Broker:
     """What the transport connects to, and what is seen there.
 
     ``down`` holds the names of hosts that refuse connections. ``failures[name]`` is a list of exceptions for the next
-    calls of that name (``connect``, ``channel``, ``drain``, ``heartbeat``); None lets one pass.
+    calls of that name (``connect``, ``channel``, ``drain``, ``heartbeat``); None lets one pass. ``hooks[name]`` is
+    called in the next call of that name.
     """
 
     def __init__(self, *down: str) -> None:
         self.down = set(down)
         self.failures: dict[str, list[BaseException | None]] = {}
         self.fatal: dict[str, BaseException] = {}
+        self.hooks: dict[str, Callable[[], Any]] = {}
         self.log: list[tuple[Any, ...]] = []
         self.connections: list[RawConnection] = []
         self.lock = threading.Lock()
@@ -43,6 +45,9 @@ class Broker:
             if entry[0] in self.fatal:
                 failure = self.fatal.pop(entry[0])
                 self.cut()
+            hook = self.hooks.pop(entry[0], None)
+        if hook is not None:
+            hook()
         if failure is not None:
             raise failure
 

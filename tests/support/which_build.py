@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+import sysconfig
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,7 +90,9 @@ def _check_equal(installed: Path) -> None:
 
 
 def _check_inplace_build() -> None:
-    compiled = [path for path in (TREE / "_speedups").iterdir() if path.suffix in (".so", ".pyd")]
+    # Those of this interpreter; builds for others may lie beside them.
+    suffix = str(sysconfig.get_config_var("EXT_SUFFIX"))
+    compiled = [path for path in (TREE / "_speedups").iterdir() if path.name.endswith(suffix)]
     if not compiled or os.environ.get("KOMBU_IMPL") == "python":
         return
     oldest = min(compiled, key=lambda path: path.stat().st_mtime)

@@ -12,7 +12,7 @@ import pytest
 from amqp import serialization
 from amqp.basic_message import Message as AmqpMessage
 from amqp.exceptions import AMQPError, FrameSyntaxError
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kombu._pure import frames as pure
@@ -24,6 +24,9 @@ except ImportError:
     compiled = None  # type: ignore[assignment]
 
 pytestmark = pytest.mark.c_extensions
+
+#: On a busy machine generating tables takes its time; that is no fault of theirs.
+patient = settings(suppress_health_check=[HealthCheck.too_slow])
 
 texts = st.text(st.characters(exclude_categories=()), max_size=20)
 keys = st.text(max_size=12) | st.binary(max_size=12)
@@ -129,12 +132,14 @@ def same(function: str, *args: Any) -> tuple[Any, ...]:
 # -- valid data: amqp is right
 
 
+@patient
 @given(tables)
 def test_tables_are_encoded_as_amqp_does(content: dict[Any, Any]) -> None:
     expected = serialization.dumps("F", [content])
     assert compiled.encode_table(content) == pure.encode_table(content) == expected
 
 
+@patient
 @given(tables, st.binary(max_size=3), st.binary(max_size=3))
 def test_tables_are_decoded_as_amqp_does(content: dict[Any, Any], before: bytes, behind: bytes) -> None:
     encoded = before + serialization.dumps("F", [content]) + behind
@@ -142,6 +147,7 @@ def test_tables_are_decoded_as_amqp_does(content: dict[Any, Any], before: bytes,
     assert same("decode_table", encoded, len(before)) == ("returned", exact((expected, after)))
 
 
+@patient
 @given(argument_lists)
 def test_arguments_are_encoded_and_decoded_as_amqp_does(pairs: list[tuple[str, Any]]) -> None:
     letters = "".join(letter for letter, _ in pairs)
@@ -151,6 +157,7 @@ def test_arguments_are_encoded_and_decoded_as_amqp_does(pairs: list[tuple[str, A
     assert same("decode_arguments", letters, encoded) == ("returned", exact(serialization.loads(letters, encoded, 0)))
 
 
+@patient
 @given(properties)
 def test_properties_are_encoded_and_decoded_as_amqp_does(content: dict[str, Any]) -> None:
     encoded = AmqpMessage("", **content)._serialize_properties()
@@ -163,6 +170,7 @@ def test_properties_are_encoded_and_decoded_as_amqp_does(content: dict[str, Any]
 # -- damaged data: both cores say the same, and amqp's view of what is sound holds
 
 
+@patient
 @given(mutated(tables.map(pure.encode_table)))
 def test_damaged_tables_have_one_outcome(data: bytes) -> None:
     found = same("decode_table", data)
@@ -172,6 +180,7 @@ def test_damaged_tables_have_one_outcome(data: bytes) -> None:
         assert found[1] == exact((expected, after))
 
 
+@patient
 @given(argument_lists.map(lambda pairs: "".join(letter for letter, _ in pairs)), st.data())
 def test_damaged_arguments_have_one_outcome(letters: str, data: st.DataObject) -> None:
     content = [data.draw(arguments[letter]) for letter in letters]
@@ -179,6 +188,7 @@ def test_damaged_arguments_have_one_outcome(letters: str, data: st.DataObject) -
     assert found[0] == "returned" or found[1] is FrameSyntaxError
 
 
+@patient
 @given(mutated(properties.map(pure.encode_properties)))
 def test_damaged_properties_have_one_outcome(data: bytes) -> None:
     found = same("decode_properties", data)
@@ -191,6 +201,7 @@ def test_damaged_properties_have_one_outcome(data: bytes) -> None:
         assert checked == found
 
 
+@patient
 @given(st.binary(max_size=60))
 def test_any_bytes_have_one_outcome(data: bytes) -> None:
     for function in "decode_table", "decode_properties", "check_properties":
@@ -198,6 +209,7 @@ def test_any_bytes_have_one_outcome(data: bytes) -> None:
         assert found[0] == "returned" or found[1] is FrameSyntaxError
 
 
+@patient
 @given(st.binary(max_size=6), st.sampled_from([0x8000, 0x0004]))
 def test_any_short_string_has_one_outcome(text: bytes, flag: int) -> None:
     data = struct.pack(">HB", flag, len(text)) + text
@@ -213,6 +225,7 @@ def test_any_short_string_has_one_outcome(text: bytes, flag: int) -> None:
 # -- wrong values: both cores say the same, and raise the class that amqp raises
 
 
+@patient
 @given(st.sampled_from(sorted(arguments)), mistakes)
 def test_a_wrong_argument_has_one_outcome_and_the_class_of_amqp(letter: str, value: Any) -> None:
     found = same("encode_arguments", letter, [value])
@@ -221,6 +234,7 @@ def test_a_wrong_argument_has_one_outcome_and_the_class_of_amqp(letter: str, val
     assert found[1] == theirs[1]
 
 
+@patient
 @given(st.dictionaries(st.sampled_from(sorted(property_types)), mistakes, max_size=3))
 def test_wrong_properties_have_one_outcome_and_the_class_of_amqp(content: dict[str, Any]) -> None:
     found = same("encode_properties", content)
@@ -231,6 +245,7 @@ def test_wrong_properties_have_one_outcome_and_the_class_of_amqp(content: dict[s
 # -- frames
 
 
+@patient
 @given(
     st.integers(-1, 65536),
     texts,
@@ -251,6 +266,7 @@ def test_a_publish_has_one_outcome(
         assert b"".join(compiled.encode_publish(*args)) == b"".join(pure.encode_publish(*args))
 
 
+@patient
 @given(st.integers(-1, 65536), st.integers(-1, 2**64), st.booleans(), st.booleans())
 def test_settlements_have_one_outcome(channel: int, tag: int, first: bool, second: bool) -> None:
     same("encode_ack", channel, tag, first)
@@ -258,6 +274,7 @@ def test_settlements_have_one_outcome(channel: int, tag: int, first: bool, secon
     same("encode_nack", channel, tag, first, second)
 
 
+@patient
 @given(st.integers(-1, 65536), st.integers(-1, 65536), st.integers(-1, 65536), st.binary(max_size=40))
 def test_a_method_has_one_outcome(channel: int, class_id: int, method_id: int, content: bytes) -> None:
     same("encode_method", channel, class_id, method_id, content)

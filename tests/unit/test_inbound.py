@@ -6,8 +6,9 @@ import struct
 import tracemalloc
 
 import pytest
-import wire
 from amqp.exceptions import ChannelNotOpen, FrameError, FrameSyntaxError, UnexpectedFrame
+
+import wire
 from streams import cut_at, delivery, described, facts, make_inbound, pump
 
 DELIVER = (60, 60)

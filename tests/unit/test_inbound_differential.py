@@ -1,4 +1,4 @@
-"""The receive buffers of both cores and the ``amqp`` package's on generated streams: valid, cut anywhere, and spoilt."""
+"""The receive buffers of both cores and the ``amqp`` package's on generated streams: valid, cut, and spoilt."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import wire
 from amqp import serialization, spec
 from amqp.channel import Channel as AmqpChannel
 from amqp.method_framing import frame_handler
-from core import Core
 from hypothesis import given
 from hypothesis import strategies as st
+
+import wire
+from core import Core
 from streams import cut_at, described, make_inbound, pump
 
 pytestmark = pytest.mark.c_extensions
@@ -145,7 +146,7 @@ def in_terms_of_amqp(event: tuple[Any, ...]) -> tuple[Any, ...]:
         arguments = [info[name] for name in names]
     body = message.body
     if isinstance(body, str):
-        body = body.encode(message.content_encoding or "utf-8")
+        body = body.encode(message.content_encoding) if body else b""
     return channel, method, arguments, (message.properties, body)
 
 

@@ -29,7 +29,7 @@ LOOK_AFTER = 0.02
 
 
 class Channel(AwaitsReplies, amqp.Channel, StdChannel):
-    """A channel of a :class:`.connection.Connection`.
+    """A channel of a :class:`~kombu.transport.amqp.connection.Connection`.
 
     When the broker closes it, a channel that had consumers or unacknowledged deliveries stays closed, and each later
     use raises the reply code and text again: what it held is with other consumers now.  One that had neither opens
@@ -63,8 +63,16 @@ class Channel(AwaitsReplies, amqp.Channel, StdChannel):
         self._confirms = Confirms()
         self._wants_confirms = False
         self._unnamed: list[tuple[Any, Any, bool]] = []
+        # The connection, while the channel is given up but its number is not free: the peer has yet to agree.
+        self._left_behind: Any = None
         self._last_look = 0.0
         self._writer: Any = connection._writer
+        # The amqp package's constructor shows the channel to the connection's other threads before it makes these.
+        self.is_open = False
+        self.callbacks: dict[str, Callable[..., Any]] = {}
+        self.cancel_callbacks: dict[str, Callable[..., Any]] = {}
+        self.no_ack_consumers: set[str] = set()
+        self.events: dict[str, set[Any]] = {}
         # A subclass with a constructor of its own is made by it, in message_to_python.
         self.delivered_as = self.Message if self.Message.__init__ is Message.__init__ else Message
         super().__init__(connection, channel_id, auto_decode, on_open)
@@ -147,7 +155,8 @@ class Channel(AwaitsReplies, amqp.Channel, StdChannel):
 
     def collect(self) -> None:
         """Forget everything that belongs to the open channel."""
-        connection = self.connection
+        connection = self.connection if self.connection is not None else self._left_behind
+        self._left_behind = None
         self.is_open = False
         # The number and the connection are kept: entities show the one, error handling asks for the other's client.
         if connection is not None and connection.channels is not None:
@@ -158,12 +167,15 @@ class Channel(AwaitsReplies, amqp.Channel, StdChannel):
             self.connection = None
         for held in (self.callbacks, self.cancel_callbacks, self.events, self.no_ack_consumers, self.unacked):
             held.clear()
+        self._overdue.clear()
         self._confirm_selected = False
         self._confirms.abandon(RecoverableConnectionError("the channel was closed before the broker confirmed"))
 
     def _on_close(self, reply_code: int, reply_text: str, class_id: int, method_id: int) -> None:
         error = error_for_code(reply_code, reply_text, (class_id, method_id), ChannelError)
         connection = self.connection
+        # Asked before, as whoever waits is woken by what follows.
+        told = self.waited_for_elsewhere()
         with self._closing:
             may_reopen = not (self.callbacks or self.unacked)
             # From here on nothing is written for this channel but our agreement: see Writer.write.
@@ -182,7 +194,7 @@ class Channel(AwaitsReplies, amqp.Channel, StdChannel):
             if closing is not None:
                 closing(spec.Channel.CloseOk)
             return
-        if self.waited_for_elsewhere():
+        if told:
             # The thread that waits on this channel raises it; the one that happens to read goes on.
             return
         connection.report(self, error)
@@ -196,25 +208,46 @@ class Channel(AwaitsReplies, amqp.Channel, StdChannel):
     ) -> None:
         """Close the channel: in any state, any number of times, within the connection's ``close_timeout``."""
         connection = self.connection
-        if connection is None or connection.channels is None or not self.is_open or self.is_closing:
+        if connection is None or not connection.connected or not self.is_open or self.is_closing:
             self._forget()
             return
         timeout = connection.close_timeout
         self.is_closing = True
+        # The broker gives to others what still comes, so nobody is to act on it here.
+        self.callbacks.clear()
         try:
             arguments = frames.encode_arguments(argsig, (reply_code, reply_text, *method_sig))
             farewell = frames.encode_method(self.channel_id, *spec.Channel.Close, arguments)
             self.request(farewell, spec.Channel.CloseOk, timeout)
         except TimeoutError:
-            # The peer does not answer.  The number stays taken: frames for it may still come.
+            # The peer does not answer.  The number stays taken until it does: frames for it may still come.
             self.is_open = False
+            self._left_behind = connection
             logger.warning("channel %s: no answer to channel.close within %s seconds", self.channel_id, timeout)
+        except (OSError, amqp.ConnectionError) as error:
+            # The connection is lost, and the channel with it.
+            self.is_open = False
+            logger.debug("closing channel %s: %r", self.channel_id, error)
         finally:
             self.is_closing = False
             self.connection = None
 
+    def withdraw(self) -> None:
+        """Give up opening the channel; its number is free again once the peer has answered, if it ever does."""
+        connection = self.connection
+        if connection is None or not connection.connected or not self._overdue:
+            self.collect()
+            return
+        arguments = frames.encode_arguments("BsBB", (0, "", 0, 0))
+        try:
+            self._writer.write([frames.encode_method(self.channel_id, *spec.Channel.Close, arguments)], 0)
+        except (OSError, amqp.ConnectionError) as error:
+            logger.warning("channel %s: cannot be closed after it was not opened in time: %s", self.channel_id, error)
+        self.connection, self._left_behind = None, connection
+
     def _forget(self) -> None:
         if not self.is_closing:
+            self.is_open = False
             self.connection = None
 
     # -- declaring
@@ -324,7 +357,8 @@ class Channel(AwaitsReplies, amqp.Channel, StdChannel):
 
     def on_unclaimed_delivery(self, consumer_tag: str, message: CoreMessage) -> None:
         """Give back a delivery whose consumer is not known; called by the receive loop."""
-        if self.is_closing or not self.is_open:
+        connection = self.connection
+        if self.is_closing or not self.is_open or connection is None or connection.is_closing:
             return
         info = message.delivery_info
         logger.warning(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import socket
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -19,6 +21,7 @@ from amqp.exceptions import (
     ResourceError,
     error_for_code,
 )
+from amqp.platform import KNOWN_TCP_OPTS
 
 from ..._core import drain, frames, output
 from .channel import Channel
@@ -28,11 +31,17 @@ from .waiting import AwaitsReplies
 
 __all__ = ("Connection",)
 
+logger = logging.getLogger("amqp")
+
 #: Seconds that :meth:`Connection.close` waits for the peer to agree, and a channel's close likewise.
 CLOSE_TIMEOUT = 5.0
 
 #: Seconds that a confirmed publish waits for the broker's answer.
 CONFIRM_TIMEOUT = 30.0
+
+#: Socket options besides the amqp package's own.  Its TCP_USER_TIMEOUT of 1000 milliseconds ends the connection of
+#: every publisher whose broker does not read for a second, as one under load or short of memory does not.
+_SOCKET_SETTINGS = {socket.TCP_USER_TIMEOUT: 30_000} if "TCP_USER_TIMEOUT" in KNOWN_TCP_OPTS else {}
 
 #: The connections of this process, so that a forked child can let go of them.
 _connections: weakref.WeakSet[Connection] = weakref.WeakSet()
@@ -121,7 +130,7 @@ class Connection(AwaitsReplies, amqp.Connection):
                 self.ssl,
                 self.read_timeout,
                 self.write_timeout,
-                socket_settings=self.socket_settings,
+                socket_settings={**_SOCKET_SETTINGS, **(self.socket_settings or {})},
             )
             self.transport.connect()
             self._open_link(self.transport.sock)
@@ -194,8 +203,16 @@ class Connection(AwaitsReplies, amqp.Connection):
         try:
             receiver.wait_for(ready, timeout)
         finally:
-            if self.on_leftover is not None and receiver.buffered:
+            if self.on_leftover is not None and self.has_leftover:
                 self.on_leftover()
+
+    @property
+    def has_leftover(self) -> bool:
+        """Whether something waits to be dispatched that no poll of the socket shows."""
+        receiver, link = self._receiver, self._link
+        if receiver is None or link is None or receiver.failure is not None:
+            return False
+        return receiver.buffered or link.holds_bytes()
 
     def on_inbound_method(self, channel_id: int, method_sig: tuple[int, int], payload: Any, content: Any) -> None:
         """Dispatch everything but deliveries; called by the receive loop."""
@@ -331,6 +348,10 @@ class Connection(AwaitsReplies, amqp.Connection):
         self._hang_up()
 
     def _on_write_failure(self, error: BaseException) -> None:
+        if not isinstance(error, OSError):
+            # We cut a frame short, and nothing that the peer says can mend that; whoever reads has to know, too.
+            self._receiver.fail(error)
+            return
         # What the peer said before it went may still be unread, so the reading side decides when it is over.
         if self._failure is None:
             self._failure = error
@@ -346,6 +367,9 @@ class Connection(AwaitsReplies, amqp.Connection):
             return
         link.closed = True
         with link.guard:
+            if self._transport.sock is not None and self._transport.sock.fileno() < 0:
+                # Somebody else has closed it, so that TLS has nothing to say goodbye with.
+                self._transport.sock = None
             self._transport.close()
 
     def collect(self) -> None:
@@ -380,24 +404,24 @@ class Connection(AwaitsReplies, amqp.Connection):
         method_sig: tuple[int, int] = (0, 0),
         argsig: str = "BsBB",
     ) -> None:
-        """Close the connection: in any state, any number of times, within ``close_timeout`` seconds.
-
-        Raises:
-            OSError: the connection was lost meanwhile; it is closed all the same.
-        """
+        """Close the connection: in any state, any number of times, within ``close_timeout`` seconds."""
         if self._transport is None:
             return
         if not self.connected:
             self.collect()
             return
         self.is_closing = True
+        # The broker gives to others what still comes, so nobody is to act on it here.
+        for number, channel in list(self.channels.items()):
+            if number:
+                channel.callbacks.clear()
         try:
             arguments = frames.encode_arguments(argsig, (reply_code, reply_text, *method_sig))
             farewell = frames.encode_method(0, *spec.Connection.Close, arguments)
             self.request(farewell, spec.Connection.CloseOk, self.close_timeout)
-        except (TimeoutError, amqp.ConnectionError):
-            # The peer does not answer, or closed first: either way there is nobody left to agree with.
-            pass
+        except (OSError, amqp.AMQPError) as error:
+            # The peer does not answer, left or closed first: in any case there is nobody left to agree with.
+            logger.debug("closing %r: %r", self, error)
         finally:
             self.is_closing = False
             self.collect()
@@ -407,8 +431,9 @@ class Connection(AwaitsReplies, amqp.Connection):
         return super().wait(method, callback, timeout, returns_tuple)
 
     def _on_close_ok(self) -> None:
-        # close() lets go of the connection once it knows that the peer has agreed.
-        return None
+        # close() lets go of the connection.  Whoever else drains it shall not hear of a peer that left.
+        if self.is_closing:
+            self._receiver.fail(RecoverableConnectionError("connection closed by the application"))
 
     # -- channels
 
@@ -442,7 +467,7 @@ class Connection(AwaitsReplies, amqp.Connection):
         try:
             channel.open()
         except BaseException:
-            channel.collect()
+            channel.withdraw()
             raise
         return channel
 

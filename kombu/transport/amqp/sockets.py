@@ -54,7 +54,7 @@ class Link:
     def __init__(self, sock: Any) -> None:
         sock.setblocking(False)
         self.sock = sock
-        self.patched = type(sock).__module__ != "socket"
+        self.patched = type(sock).__module__ not in ("socket", "ssl")
         self._fd = sock.fileno()
         self.closed = False
         native = type(sock) is socket.socket and not self.patched
@@ -160,6 +160,10 @@ class Link:
         # poll counts milliseconds: round up, or the last fraction of one would be spent spinning.
         return bool(poller.poll(-(-timeout * 1000 // 1) if timeout > 0 else 0))
 
+    def holds_bytes(self) -> bool:
+        """Return whether bytes wait that no poll of the file descriptor shows."""
+        return False
+
     def peer_has_left(self) -> bool:
         """Return whether the next thing to read is the end of the stream or an error; reads nothing."""
         try:
@@ -216,18 +220,30 @@ class TLSLink(Link):
                 self._write_wants_read = True
                 raise BlockingIOError("TLS has to read before it can write") from None
 
+    def write_all(self, buffers: list[Any], deadline: float | None, more: bool = False) -> None:
+        # Once OpenSSL has been given a record, it insists on getting that through before any other.  So a write that
+        # may be given up begins only where there is room, and one that began and did not end has cut a frame short.
+        if deadline is not None and not self.wait_writable(max(0.0, deadline - monotonic())):
+            raise WriteTimedOut(0)
+        try:
+            super().write_all(buffers, deadline, more)
+        except WriteTimedOut as error:
+            raise WriteTimedOut(max(1, error.sent)) from None
+
     def push(self) -> None:
         """Do nothing: nothing is ever held back."""
 
     def wait_readable(self, timeout: float | None) -> bool:
         if self.closed:
             raise OSError("the connection's socket has been closed")
-        if self.sock.pending():
-            return True
-        return self._wait(not self._read_wants_write, timeout)
+        return self.holds_bytes() or self._wait(not self._read_wants_write, timeout)
 
     def wait_writable(self, timeout: float | None) -> bool:
         return self._wait(self._write_wants_read, timeout)
+
+    def holds_bytes(self) -> bool:
+        with self.guard:
+            return self.sock.pending() > 0
 
     def peer_has_left(self) -> bool:
         # A TLS stream cannot be peeked into; a broken one shows when it is read or written.

@@ -12,12 +12,16 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
+from amqp import spec
 from amqp.exceptions import AMQPNotImplementedError, FrameSyntaxError, RecoverableConnectionError
 from vine import ensure_promise
 
 from ..._core import frames
 
 __all__ = ("AwaitsReplies",)
+
+#: Replies that mean something even when nobody waits for them any more.
+_ENDINGS = (spec.Channel.CloseOk, spec.Basic.CancelOk)
 
 
 class AwaitsReplies:
@@ -37,6 +41,8 @@ class AwaitsReplies:
         self.waiting_threads: dict[object, int] = {}
         #: How many times the broker has closed this channel; it may have opened again since.
         self.closings = 0
+        # Replies that nobody waits for any more, each as its alternatives; they come before that to a later request.
+        self._overdue: list[list[tuple[int, int]]] = []
         super().__init__(*args, **kwargs)
 
     def raise_closed(self) -> None:
@@ -84,10 +90,15 @@ class AwaitsReplies:
         # Another thread may read the reply as soon as the request is out, so it is expected before.
         with self.waits(), self._expecting(method) as promise:
             self.connection.frame_writer.write([frame], timeout, self, closings)
-            if sent is not None:
-                sent()
-            left = None if deadline is None else max(0.0, deadline - monotonic())
-            return self._reply(promise, left, returns_tuple, closings)
+            try:
+                if sent is not None:
+                    sent()
+                left = None if deadline is None else max(0.0, deadline - monotonic())
+                return self._reply(promise, left, returns_tuple, closings)
+            except BaseException:
+                if not promise.ready and self.closings == closings:
+                    self._overdue.append(method if isinstance(method, list) else [method])
+                raise
 
     def wait(
         self,
@@ -210,8 +221,15 @@ class AwaitsReplies:
         if self.is_closing and method not in self._ALLOWED_METHODS_WHEN_CLOSING:
             # Whatever was under way when we asked to close has to be discarded: section 1.5.2.5 of the specification.
             return
-        waiting = self._pending.pop(method, None)
         listener = self._callbacks.get(method)
+        late = next((methods for methods in self._overdue if method in methods), None)
+        if late is not None:
+            self._overdue.remove(late)
+            waiting = None
+            if method not in _ENDINGS:
+                listener = None
+        else:
+            waiting = self._pending.pop(method, None)
         if listener is not None:
             listener(*arguments)
         if waiting is not None:

@@ -1,0 +1,376 @@
+"""What reaches a peer: whole frames, of the negotiated size, from many threads; and acks that travel together."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+
+import pytest
+from amqp.exceptions import RecoverableConnectionError
+
+from clients import Clients, consume, publish
+from patience import PATIENCE, Background, drain_until, until
+from peer import Peer
+
+ACK_WRITES = ("corked", "immediate", "coalesced")
+
+
+@pytest.fixture
+def connect() -> Iterator[Clients]:
+    clients = Clients()
+    yield clients
+    clients.close()
+
+
+@pytest.fixture(params=["tcp", "tls"])
+def any_peer(request, tls_certificates) -> Iterator[Peer]:
+    with Peer(frame_max=8192, tls=tls_certificates if request.param == "tls" else None) as running:
+        yield running
+
+
+def sealed(thread, number, size):
+    """Return a body that shows whether it is whole, and whose it is."""
+    filler = bytes((thread + number) & 255 for _ in range(size))
+    text = b"%d %d " % (thread, number) + filler
+    return hashlib.md5(text, usedforsecurity=False).digest() + text
+
+
+def unsealed(body):
+    assert hashlib.md5(body[16:], usedforsecurity=False).digest() == body[:16]
+    thread, number, _ = body[16:].split(b" ", 2)
+    return int(thread), int(number)
+
+
+# -- publishing
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["one channel", "a channel each"])
+def test_eight_threads_publish_while_one_drains_and_acknowledges(any_peer, connect, shared):
+    """The peer itself refuses a frame that is cut, above the limit, or between two of another message's."""
+    connection = connect(any_peer)
+    consumer = connection.channel()
+    got = []
+
+    def take(message):
+        got.append(message.delivery_tag)
+        message.ack()
+
+    consume(consumer, take)
+    channel = connection.channel()
+    channels = [channel if shared else connection.channel() for _ in range(8)]
+    session = any_peer.session()
+    per_thread, sizes = 12, (20, 8184, 60_000)
+    deliveries = 300
+    for _ in range(deliveries):
+        session.send_delivery(b"x" * 200)
+
+    def work(thread):
+        for number in range(per_thread):
+            publish(channels[thread], sealed(thread, number, sizes[number % 3]))
+
+    workers = [Background(work, thread).start() for thread in range(8)]
+    drain_until(connection, lambda: len(got) == deliveries)
+    for worker in workers:
+        worker.join()
+    published = defaultdict(list)
+    for method in session.wait_for("basic.publish", 8 * per_thread):
+        thread, number = unsealed(method.body)
+        published[thread].append(number)
+    assert published == {thread: list(range(per_thread)) for thread in range(8)}
+    tags = [method.delivery_tag for method in session.wait_for("basic.ack", deliveries)]
+    assert tags == list(range(1, deliveries + 1))
+
+
+@pytest.mark.parametrize(
+    ("offered", "asked", "agreed"),
+    [(4096, None, 4096), (131072, 8192, 8192), (4096, 131072, 4096), (0, 16384, 16384), (1_000_000, None, 1_000_000)],
+)
+def test_frames_are_of_the_size_agreed_upon(connect, offered, asked, agreed):
+    with Peer(frame_max=offered) as peer:
+        connection = connect(peer, **({} if asked is None else {"frame_max": asked}))
+        session = peer.session()
+        assert session.frame_max == agreed
+        channel = connection.channel()
+        before = session.frames
+        publish(channel, sealed(1, 1, 200_000))
+        body = session.expect("basic.publish").body
+        assert unsealed(body) == (1, 1)
+        assert session.frames - before == 2 + -(-len(body) // (agreed - 8))
+        got = []
+        consume(channel, got.append)
+        session.send_delivery(b"x" * 300_000)
+        drain_until(connection, lambda: got)
+        assert len(got[0].body) == 300_000
+
+
+@pytest.mark.parametrize("size", [0, 1, 8183, 8184, 8185, 16_384, 16_385, 2_000_000])
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_bodies_of_any_size_and_kind_arrive_whole(any_peer, connect, size, kind):
+    connection = connect(any_peer)
+    body = bytes(range(256)) * (size // 256 + 1)
+    publish(connection.channel(), kind(body[:size]))
+    assert any_peer.session().expect("basic.publish").body == body[:size]
+
+
+def test_a_publish_to_a_peer_that_does_not_read_can_time_out(any_peer, connect):
+    connection = connect(any_peer)
+    channel = connection.channel()
+    session = any_peer.session()
+    session.pause_reading()
+    started = time.monotonic()
+    with pytest.raises(RecoverableConnectionError, match="within 0.2 seconds; a frame is cut short"):
+        publish(channel, bytes(50_000_000), timeout=0.2)
+    assert time.monotonic() - started < PATIENCE
+    session.resume_reading()
+    session.wait_ended()
+    with pytest.raises(RecoverableConnectionError, match="a frame is cut short"):
+        publish(channel)
+
+
+def test_a_publish_does_not_wait_longer_for_another_one_than_it_may(any_peer, connect):
+    connection = connect(any_peer)
+    channel = connection.channel()
+    session = any_peer.session()
+    session.pause_reading()
+    patient = Background(publish, channel, bytes(20_000_000)).start()
+    # The write of the other one begins at its own time, so this one may get through a few times before.
+    with pytest.raises(RecoverableConnectionError, match="basic_publish: timed out"):
+        while True:
+            publish(channel, b"impatient", timeout=0.1)
+    assert connection.connected
+    session.resume_reading()
+    patient.join()
+    publish(channel, b"last")
+    until(lambda: session.arrived("basic.publish")[-1:] and session.arrived("basic.publish")[-1].body == b"last")
+
+
+def test_a_thread_that_drains_is_told_of_a_frame_cut_short(peer, connect):
+    connection = connect(peer)
+    channel = connection.channel()
+    session = peer.session()
+    session.pause_reading()
+    drainer = Background(connection.drain_events).start()
+    with pytest.raises(RecoverableConnectionError, match="a frame is cut short"):
+        publish(channel, bytes(50_000_000), timeout=0.2)
+    with pytest.raises(RecoverableConnectionError, match="a frame is cut short"):
+        drainer.join()
+    session.resume_reading()
+    session.wait_ended()
+
+
+def test_a_write_timeout_is_for_every_method(peer, connect):
+    connection = connect(peer, write_timeout=0.2)
+    channel = connection.channel()
+    session = peer.session()
+    session.pause_reading()
+    started = time.monotonic()
+    with pytest.raises((TimeoutError, RecoverableConnectionError)):
+        for _ in range(100):
+            publish(channel, bytes(1_000_000))
+    assert time.monotonic() - started < PATIENCE
+
+
+def test_heartbeats_between_large_writes_keep_the_frames_whole(tls_certificates, connect):
+    # OpenSSL insists on getting a record through before any other; giving one up must not cost a frame.
+    with Peer(heartbeat=60, tls=tls_certificates) as peer:
+        connection = connect(peer, heartbeat=60)
+        channel = connection.channel()
+        session = peer.session()
+        session.pause_reading()
+        stop = threading.Event()
+
+        def beat():
+            while not stop.wait(0.001):
+                connection.connection.send_heartbeat()
+
+        def work():
+            for number in range(20):
+                publish(channel, sealed(1, number, 500_000))
+
+        beater = Background(beat).start()
+        worker = Background(work).start()
+        # Long enough for the buffers of the kernel to be full.
+        until(lambda: _stands_still(session, worker))
+        session.resume_reading()
+        worker.join()
+        stop.set()
+        beater.join()
+        bodies = [method.body for method in session.wait_for("basic.publish", 20)]
+        assert [unsealed(body) for body in bodies] == [(1, number) for number in range(20)]
+
+
+def _stands_still(session, worker):
+    """Return whether the writer has been blocked for a moment."""
+    time.sleep(0.2)
+    return worker.alive
+
+
+# -- acknowledgements
+
+
+@pytest.mark.parametrize("ack_writes", ACK_WRITES)
+def test_the_ack_of_a_slow_callback_does_not_wait_for_the_next_one(peer, connect, ack_writes):
+    connection = connect(peer, ack_writes=ack_writes)
+    session = peer.session()
+    waited = []
+
+    def work(message):
+        # All that came before has been acknowledged by now, though more deliveries are buffered all the time.
+        started = time.monotonic()
+        session.wait_for("basic.ack", message.delivery_tag - 1)
+        waited.append(time.monotonic() - started)
+        time.sleep(0.002)
+        message.ack()
+
+    consume(connection.channel(), work)
+    count = 20
+    session.send_raw(b"".join(session.delivery(b"x")[1] for _ in range(count)))
+    drain_until(connection, lambda: len(waited) == count)
+    session.wait_for("basic.ack", count)
+    # What the kernel holds back by itself comes 0.2 seconds later, each time; what nobody pushes, never.
+    assert sum(waited) < count * 0.1
+
+
+@pytest.mark.parametrize("ack_writes", ACK_WRITES)
+def test_the_ack_of_the_last_message_does_not_wait(peer, connect, ack_writes):
+    connection = connect(peer, ack_writes=ack_writes)
+    session = peer.session()
+    got = []
+
+    def work(message):
+        message.ack()
+        got.append(message)
+
+    consume(connection.channel(), work)
+    waited = 0.0
+    for number in range(1, 11):
+        # Two at once, so that the first ack is held back in favour of the second.
+        session.send_raw(session.delivery(b"x")[1] + session.delivery(b"y")[1])
+        drain_until(connection, lambda number=number: len(got) == 2 * number)
+        started = time.monotonic()
+        session.wait_for("basic.ack", 2 * number)
+        waited += time.monotonic() - started
+    assert waited < 1
+
+
+@pytest.mark.parametrize("ack_writes", ACK_WRITES)
+def test_acks_come_before_what_was_written_after_them(peer, connect, ack_writes):
+    connection = connect(peer, ack_writes=ack_writes)
+    channel, other = connection.channel(), connection.channel()
+    got = []
+
+    def work(message):
+        message.ack()
+        if message.body == b"publish":
+            publish(other, b"answer")
+        got.append(message)
+
+    consume(channel, work)
+    session = peer.session()
+    bodies = [b"a", b"b", b"publish", b"c", b"publish", b"d"]
+    session.send_raw(b"".join(session.delivery(body)[1] for body in bodies))
+    drain_until(connection, lambda: len(got) == len(bodies))
+    session.wait_for("basic.ack", len(bodies))
+    names = [method.name for method in session.methods if method.name in ("basic.ack", "basic.publish")]
+    assert names == ["basic.ack"] * 3 + ["basic.publish"] + ["basic.ack"] * 2 + ["basic.publish", "basic.ack"]
+
+
+@pytest.mark.parametrize("ack_writes", ACK_WRITES)
+def test_acks_held_back_leave_when_the_socket_is_waited_for_and_when_it_closes(peer, connect, ack_writes):
+    connection = connect(peer, ack_writes=ack_writes)
+    got = []
+
+    def work(message):
+        message.ack()
+        got.append(message)
+
+    consume(connection.channel(), work)
+    session = peer.session()
+    session.send_raw(session.delivery(b"1")[1] + session.delivery(b"2")[1] + session.delivery(b"3")[1][:-1])
+    connection.drain_events(timeout=PATIENCE)
+    connection.drain_events(timeout=PATIENCE)
+    with pytest.raises(TimeoutError):
+        connection.drain_events(timeout=0)
+    session.wait_for("basic.ack", 2)
+    session.send_raw(b"\xce" + session.delivery(b"4")[1])
+    drain_until(connection, lambda: len(got) == 3)
+    connection.close()
+    session.wait_ended()
+    assert [method.delivery_tag for method in session.arrived("basic.ack")] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("ack_writes", ACK_WRITES)
+def test_many_acks_arrive_each_and_in_order(any_peer, connect, ack_writes):
+    connection = connect(any_peer, ack_writes=ack_writes)
+    got = []
+
+    def work(message):
+        message.ack()
+        got.append(message.delivery_tag)
+
+    consume(connection.channel(), work)
+    session = any_peer.session()
+    count = 3000
+    session.send_raw(b"".join(session.delivery(b"x" * 50)[1] for _ in range(count)))
+    drain_until(connection, lambda: len(got) == count)
+    tags = [method.delivery_tag for method in session.wait_for("basic.ack", count)]
+    assert tags == got == list(range(1, count + 1))
+
+
+@pytest.mark.parametrize("ack_writes", ACK_WRITES)
+def test_acks_from_other_threads_arrive(peer, connect, ack_writes):
+    connection = connect(peer, ack_writes=ack_writes)
+    got = []
+    consume(connection.channel(), got.append)
+    session = peer.session()
+    count = 400
+    session.send_raw(b"".join(session.delivery(b"x" * 50)[1] for _ in range(count)))
+    done = threading.Event()
+
+    def settle(part):
+        for index in range(part, count, 4):
+            until(lambda index=index: len(got) > index)
+            got[index].ack()
+
+    workers = [Background(settle, part).start() for part in range(4)]
+
+    def finish():
+        for worker in workers:
+            worker.join()
+        done.set()
+
+    with Background(finish):
+        while not done.is_set():
+            try:
+                connection.drain_events(timeout=0.05)
+            except TimeoutError:
+                pass
+    tags = [method.delivery_tag for method in session.wait_for("basic.ack", count)]
+    assert sorted(tags) == list(range(1, count + 1))
+
+
+def test_an_unknown_way_of_writing_acks_is_refused(peer, connect):
+    with pytest.raises(ValueError, match="ack_writes has to be one of corked, immediate, coalesced; it is 'lazy'"):
+        connect(peer, ack_writes="lazy")
+
+
+def test_one_ack_for_several(peer, connect):
+    connection = connect(peer)
+    got = []
+    channel = connection.channel()
+    consume(channel, got.append)
+    session = peer.session()
+    for _ in range(5):
+        session.send_delivery(b"x")
+    drain_until(connection, lambda: len(got) == 5)
+    got[2].ack(multiple=True)
+    session.expect("basic.ack", delivery_tag=3, multiple=True)
+    assert channel.unacked == {4, 5}
+    got[3].reject()
+    session.expect("basic.reject", delivery_tag=4, requeue=False)
+    got[4].requeue()
+    session.expect("basic.reject", delivery_tag=5, requeue=True)
+    assert channel.unacked == set()
