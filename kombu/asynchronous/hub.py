@@ -27,8 +27,8 @@ __all__ = ("Hub", "get_event_loop", "set_event_loop")
 
 logger = get_logger(__name__)
 
-#: Longest poll while nothing but the waker is watched, in seconds: whoever is starting up then registers what it wants
-#: to be watched from ``on_tick``.
+#: Longest wait while nothing is watched, in seconds: whoever is starting up then registers what it wants to be watched
+#: from ``on_tick``.
 IDLE_POLL = 0.1
 
 _current_loop: Hub | None = None
@@ -324,7 +324,7 @@ class Hub:
         Arguments:
             unused: Functions that kombu 5.7 let be replaced here.
         """
-        poll_events = self.poller.poll
+        poller = self.poller
         waker = self._waker
         if waker is None or waker.pid != os.getpid():
             waker = self._create_waker()
@@ -336,13 +336,16 @@ class Hub:
                 tick_callback()
             if self._ready:
                 timeout = 0
-            elif not (self.readers or self.writers):
-                timeout = min(timeout, IDLE_POLL)
-            try:
-                events = poll_events(timeout)
-            except ValueError:  # the poller is closed
+            if self.readers or self.writers:
+                try:
+                    events = poller.poll(timeout)
+                except ValueError:  # the poller is closed
+                    return
+                self._dispatch(events or (), waker)
+            elif self._poller is not poller:
                 return
-            self._dispatch(events or (), waker)
+            elif waker.wait(min(timeout, IDLE_POLL)):
+                self._on_wakeup(waker)
             yield
 
     def _dispatch(self, events: Iterable[tuple[int, int]], waker: Waker) -> None:

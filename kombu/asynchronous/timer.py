@@ -9,7 +9,7 @@ from functools import total_ordering
 from time import monotonic
 from time import time as wall_clock
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from weakref import proxy, ref
 
 from kombu.log import get_logger
@@ -17,6 +17,8 @@ from kombu.log import get_logger
 __all__ = ("Entry", "Timer", "to_timestamp")
 
 logger = get_logger(__name__)
+
+_TimerT = TypeVar("_TimerT", bound="Timer")
 
 #: Longest that :meth:`Timer.__iter__` says to wait, in seconds, unless a timer is given another limit.
 DEFAULT_MAX_INTERVAL = 2
@@ -145,7 +147,7 @@ class Timer:
         self.on_error = on_error or self.on_error
         self.max_interval = float(max_interval or DEFAULT_MAX_INTERVAL)
 
-    def __enter__(self):
+    def __enter__(self: _TimerT) -> _TimerT:
         return self
 
     def __exit__(

@@ -33,6 +33,16 @@ class Waker:
             # Full, and so readable already; or closed meanwhile by the loop, which then needs no waking.
             return
 
+    def wait(self, timeout: float) -> bool:
+        """Wait until the descriptor is readable, at most *timeout* seconds, and return whether it is."""
+        self.reader.settimeout(timeout)
+        try:
+            return bool(self.reader.recv(1, socket.MSG_PEEK))
+        except (BlockingIOError, TimeoutError):
+            return False
+        finally:
+            self.reader.setblocking(False)
+
     def drain(self) -> None:
         """Make it unreadable again."""
         try:

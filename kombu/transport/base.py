@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from time import monotonic
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from amqp.exceptions import RecoverableConnectionError
 
@@ -23,6 +23,8 @@ from kombu.messaging import Consumer, Producer
 from kombu.utils.time import maybe_s_to_ms
 
 __all__ = ("Message", "StdChannel", "Management", "Transport")
+
+_ChannelT = TypeVar("_ChannelT", bound="StdChannel")
 
 #: Option of a queue -> (its x-argument in RabbitMQ, what converts the value). Times are seconds here and
 #: whole milliseconds there.
@@ -97,7 +99,7 @@ class StdChannel:
         """Close the channel."""
         raise _missing(self, "close")
 
-    def __enter__(self):
+    def __enter__(self: _ChannelT) -> _ChannelT:
         return self
 
     def __exit__(
@@ -117,7 +119,7 @@ class Management:
         raise _missing(self, "get_bindings")
 
 
-class Implements(dict):
+class Implements(dict[str, Any]):
     """What a transport is able to do, as a dict whose keys are attributes too."""
 
     def __getattr__(self, key: str) -> Any:
@@ -329,9 +331,9 @@ class Transport:
     @property
     def supports_heartbeats(self) -> bool:
         """Whether connections have heartbeats."""
-        return self.implements.heartbeats
+        return self.implements.heartbeats  # type: ignore[no-any-return]
 
     @property
     def supports_ev(self) -> bool:
         """Whether connections can be watched by an event loop."""
-        return self.implements.asynchronous
+        return self.implements.asynchronous  # type: ignore[no-any-return]

@@ -77,11 +77,8 @@ class MessageQueue:
     def empty(self) -> bool:
         """Return whether there is no message."""
         for level in self.levels:
-            try:
-                level[0]  # not its length: without the GIL that would be read out of order with Arrivals.register
-            except IndexError:
-                continue
-            return False
+            if level:
+                return False
         return True
 
     def clear(self) -> int:
@@ -98,7 +95,7 @@ class MessageQueue:
 
 
 class Arrivals:
-    """Who waits for messages, by the name of the queue.
+    """Who waits, by what is waited for: a message in a queue (its name), or another change (the transport).
 
     A consumer registers, looks into its queues once more, and only then waits; a publisher adds its message and
     only then looks who is registered. So one of the two always sees the other, and publishing takes no lock.
@@ -110,29 +107,29 @@ class Arrivals:
     def reset(self) -> None:
         """Forget everybody: in the child of a fork the waiting threads do not exist, nor who held the lock."""
         self._lock = threading.Lock()
-        self._waiting: dict[str, tuple[threading.Event, ...]] = {}
+        self._waiting: dict[Any, tuple[threading.Event, ...]] = {}
 
-    def register(self, queues: set[str], event: threading.Event) -> None:
-        """Have *event* set by what arrives in *queues*."""
+    def register(self, watched: set[Any], event: threading.Event) -> None:
+        """Have *event* set when something happens to what is *watched*."""
         with self._lock:
-            for queue in queues:
-                self._waiting[queue] = (*self._waiting.get(queue, ()), event)
+            for each in watched:
+                self._waiting[each] = (*self._waiting.get(each, ()), event)
 
-    def unregister(self, queues: set[str], event: threading.Event) -> None:
+    def unregister(self, watched: set[Any], event: threading.Event) -> None:
         """Undo :meth:`register`."""
         with self._lock:
-            for queue in queues:
-                others = tuple(other for other in self._waiting.get(queue, ()) if other is not event)
+            for each in watched:
+                others = tuple(other for other in self._waiting.get(each, ()) if other is not event)
                 if others:
-                    self._waiting[queue] = others
+                    self._waiting[each] = others
                 else:
-                    self._waiting.pop(queue, None)
+                    self._waiting.pop(each, None)
 
-    def notify(self, queue: str) -> None:
-        """Wake who waits for *queue*."""
+    def notify(self, changed: Any) -> None:
+        """Wake who waits for *changed*."""
         # All of them: who is woken need not take the message, and another one could.
         if self._waiting:
-            for event in self._waiting.get(queue, ()):
+            for event in self._waiting.get(changed, ()):
                 event.set()
 
 
@@ -239,17 +236,16 @@ class Channel(virtual.Channel):
         return found.get(block=False)
 
     def drain_events(self, timeout: float | None = None, callback: Any = None) -> Any:
-        queues = self._active_queues
-        if queues and self.qos.can_consume():
-            for _ in range(len(queues)):
-                # The cycle of the base, without its layers; it, too, begins anew when a consumer comes or goes.
-                self._position %= len(queues)
-                queue = queues[self._position]
-                self._position += 1
+        # What the cycle of the base does, without its layers.
+        if self._consumers and self.qos.can_consume():
+            queues = tuple(self._active_queues)
+            for index in range(self._position, self._position + len(queues)):
+                queue = queues[index % len(queues)]
                 try:
                     message = self._get(queue)
                 except Empty:
                     continue
+                self._position = index % len(queues) + 1
                 return (callback or self.connection._deliver)(message, queue)
         raise Empty()
 
@@ -317,49 +313,54 @@ class Transport(virtual.Transport):
     def __init__(self, client: Any, **kwargs: Any) -> None:
         super().__init__(client, **kwargs)
         self.state = self.global_state
-        self._sleepers: set[threading.Event] = set()
 
     def wake(self) -> None:
-        """Have every thread that waits in :meth:`drain_events` look again."""
-        if self._sleepers:
-            for event in tuple(self._sleepers):
-                event.set()
+        """Have every thread that waits in :meth:`drain_events` of this transport look again."""
+        _arrivals.notify(self)
 
     def close_connection(self, connection: Any) -> None:
         super().close_connection(connection)
         self.wake()
 
     def _drain_once(self, timeout: float | None) -> bool:
+        return self._deliver_all(self._take(timeout))
+
+    def _take(self, timeout: float | None) -> list[tuple[Any, str]] | None:
+        """Take a message out of its queue; None if there is none."""
         found: list[tuple[Any, str]] = []
         try:
             self.cycle.get(partial(_collect, found), timeout=timeout)
         except Empty:
-            return False
-        # Delivered here, not by the cycle: an Empty that the consumer raises would be swallowed there, since it means
-        # that there is no message.
-        for message, queue in found:
+            return None
+        return found
+
+    def _deliver_all(self, found: list[tuple[Any, str]] | None) -> bool:
+        # Not in the cycle, where an Empty that the consumer raises would be swallowed: it means that there is nothing.
+        for message, queue in found or ():
             self._deliver(message, queue)
-        return True
+        return found is not None
 
-    def _wait_for_messages(self, timeout: float | None) -> None:
+    def _wait_for_messages(self, timeout: float | None) -> bool:
         event = threading.Event()
-        self._sleepers.add(event)
-        queues = {
-            queue
-            for channel in tuple(self.channels)
-            if channel.qos.can_consume()
-            for queue in tuple(channel._active_queues)
-        }
-        _arrivals.register(queues, event)
+        watched: set[Any] = {self}
+        # By acknowledgements and the like first: these may add to the queues to watch.
+        _arrivals.register(watched, event)
+        found = None
         try:
-            # What came before it was registered has set no event.
-            if not self._connection_closed and not any(map(self._has_messages, queues)):
-                limits = [seconds for seconds in (timeout, self.polling_interval) if seconds is not None]
-                event.wait(min(limits, default=None))
+            queues = {
+                queue
+                for channel in tuple(self.channels)
+                if channel.qos.can_consume()
+                for queue in tuple(channel._active_queues)
+            }
+            watched |= queues
+            _arrivals.register(queues, event)
+            # What came before that has set no event.
+            if not self._connection_closed:
+                found = self._take(0)
+                if found is None:
+                    limits = [seconds for seconds in (timeout, self.polling_interval or None) if seconds is not None]
+                    event.wait(min(limits, default=None))
         finally:
-            _arrivals.unregister(queues, event)
-            self._sleepers.discard(event)
-
-    def _has_messages(self, queue: str) -> bool:
-        found = self.Channel.queues.get(queue)
-        return found is not None and not found.empty()
+            _arrivals.unregister(watched, event)
+        return self._deliver_all(found)

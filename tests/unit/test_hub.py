@@ -566,3 +566,24 @@ def test_callbacks_can_be_looked_up(hub, pair):
     assert callback_for(hub, one, WRITE, "none") == "none"
     with pytest.raises(KeyError):
         callback_for(hub, one, WRITE)
+
+
+def test_a_loop_that_watches_nothing_asks_no_poller_but_can_be_woken(hub):
+    class Refusing:
+        def register(self, fd, flags):
+            pass
+
+        def unregister(self, fd):
+            pass
+
+        def close(self):
+            pass
+
+    called = threading.Event()
+    hub.poller = Refusing()
+    hub.run_once()
+    thread = threading.Thread(target=hub.call_soon, args=(called.set,))
+    thread.start()
+    while not called.is_set():
+        hub.run_once()
+    thread.join(LONG)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from http.client import responses
 from io import BytesIO
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from vine import Thenable, maybe_promise, promise
 
@@ -17,6 +17,8 @@ from kombu.utils.functional import maybe_list, memoize
 
 __all__ = ("BaseClient", "Headers", "Request", "Response")
 
+_ClientT = TypeVar("_ClientT", bound="BaseClient")
+
 
 @memoize(maxsize=1000)
 def normalize_header(key: str) -> str:
@@ -24,7 +26,7 @@ def normalize_header(key: str) -> str:
     return "-".join(map(str.capitalize, key.split("-")))
 
 
-class Headers(dict):
+class Headers(dict[str, Any]):
     """The headers of a request or response; names are looked up as they are written."""
 
     #: Whether all headers have been read.
@@ -256,7 +258,7 @@ class BaseClient:
         if getattr(self.hub, "_current_http_client", None) is self:
             del self.hub._current_http_client
 
-    def __enter__(self):
+    def __enter__(self: _ClientT) -> _ClientT:
         return self
 
     def __exit__(

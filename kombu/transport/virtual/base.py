@@ -19,7 +19,7 @@ from kombu.utils.scheduling import FairCycle
 from kombu.utils.uuid import uuid
 
 from .exchange import STANDARD_EXCHANGE_TYPES
-from .message import Base64, Message
+from .message import Base64, Message, MessageFormat
 from .routing import (
     NOT_EQUIVALENT_FMT,
     UNDELIVERABLE_FMT,
@@ -215,7 +215,7 @@ class _Delivery:
         return self.callback(self.channel._take_delivery(raw_message, self.queue, self.no_ack))
 
 
-class Channel(RoutingChannel):
+class Channel(MessageFormat, RoutingChannel):
     """A channel of an emulated broker.
 
     Arguments:
@@ -231,19 +231,8 @@ class Channel(RoutingChannel):
     #: Whether unacknowledged messages go back to their queues when the channel closes.
     do_restore = True
 
-    #: Name -> codec of message bodies.
-    codecs: dict[str, Any] = {"base64": Base64()}
-
-    #: Name of the codec to write bodies with; ``transport_options["body_encoding"]`` overrides it.
-    body_encoding: str | None = "base64"
-
     #: Names of the transport options that become attributes of the channel.
     from_transport_options: tuple[str, ...] = ("body_encoding", "deadletter_queue")
-
-    #: Priority of a message that has none, and the bounds of priorities.
-    default_priority = 0
-    min_priority = 0
-    max_priority = 9
 
     _delivery_tags = count(1)
 
@@ -264,27 +253,6 @@ class Channel(RoutingChannel):
                 setattr(self, name, options[name])
 
     # -- Publishing.
-
-    def prepare_message(
-        self,
-        body: Any,
-        priority: int | None = None,
-        content_type: str | None = None,
-        content_encoding: str | None = None,
-        headers: dict[str, Any] | None = None,
-        properties: dict[str, Any] | None = None,
-    ) -> dict[str, Any]:
-        """Lay out a message as :meth:`basic_publish` takes it; the caller's dicts are not changed by that."""
-        properties = dict(properties) if properties else {}
-        properties["delivery_info"] = dict(properties.get("delivery_info") or ())
-        properties.setdefault("priority", priority or self.default_priority)
-        return {
-            "body": body,
-            "headers": headers or {},
-            "properties": properties,
-            "content-type": content_type,
-            "content-encoding": content_encoding,
-        }
 
     def basic_publish(self, message: dict[str, Any], exchange: str | None, routing_key: str, **kwargs: Any) -> Any:
         """Publish a message made by :meth:`prepare_message`, which is changed by it.
@@ -312,36 +280,6 @@ class Channel(RoutingChannel):
 
     def _next_delivery_tag(self) -> Any:
         return uuid()
-
-    def encode_body(self, body: Any, encoding: str | None = None) -> tuple[Any, str | None]:
-        """Return *body* written by the codec *encoding*, and the name of the codec."""
-        if encoding and encoding.lower() != "utf-8":
-            body = self._body_codec(encoding).encode(body)
-        return body, encoding
-
-    def decode_body(self, body: Any, encoding: str | None = None) -> Any:
-        """Return the body that the codec *encoding* has written."""
-        if encoding and encoding.lower() != "utf-8":
-            return self._body_codec(encoding).decode(body)
-        return body
-
-    def _body_codec(self, name: str) -> Any:
-        try:
-            return self.codecs[name]
-        except KeyError:
-            known = ", ".join(sorted(self.codecs))
-            raise ValueError(f"no codec for message bodies is called {name!r}; there are: utf-8, {known}") from None
-
-    def _get_message_priority(self, message: dict[str, Any], reverse: bool = False) -> int:
-        """Return the priority of *message*, brought into bounds; higher is sooner, with *reverse* lower is."""
-        highest = self.max_priority
-        try:
-            wanted = int(message["properties"]["priority"])
-        except (KeyError, TypeError, ValueError):
-            priority = self.default_priority
-        else:
-            priority = max(self.min_priority, min(wanted, highest))
-        return highest - priority if reverse else priority
 
     # -- Consuming.
 
@@ -626,14 +564,14 @@ class Transport(base.Transport):
                 raise RecoverableConnectionError("Connection is closed: connect again to receive messages")
             if self._drain_once(left):
                 return
-            if deadline is None:
-                self._wait_for_messages(None)
-                continue
-            left = deadline - monotonic()
-            if left <= 0:
-                raise TimeoutError("timed out")  # which is what socket.timeout is
-            self._wait_for_messages(left)
-            left = max(0, deadline - monotonic())
+            if deadline is not None:
+                left = deadline - monotonic()
+                if left <= 0:
+                    raise TimeoutError("timed out")  # which is what socket.timeout is
+            if self._wait_for_messages(left):
+                return
+            if deadline is not None:
+                left = max(0, deadline - monotonic())
 
     def _drain_once(self, timeout: float | None) -> bool:
         """Deliver a message if there is one, and return whether there was."""
@@ -643,11 +581,16 @@ class Transport(base.Transport):
             return False
         return True
 
-    def _wait_for_messages(self, timeout: float | None) -> None:
-        """Wait until it is worth looking for messages again, at most *timeout* seconds (None: any time)."""
+    def _wait_for_messages(self, timeout: float | None) -> bool:
+        """Wait until it is worth looking for messages again, at most *timeout* seconds (None: any time).
+
+        Returns:
+            Whether a message has been delivered meanwhile.
+        """
         interval = self.polling_interval
         if interval is not None:
             sleep(interval if timeout is None else min(interval, timeout))
+        return False
 
     def _drain_channel(self, channel: Any, callback: Callable[..., Any], timeout: float | None = None) -> Any:
         return channel.drain_events(callback=callback, timeout=timeout)

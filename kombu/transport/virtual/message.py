@@ -1,4 +1,4 @@
-"""Messages of an emulated broker, and the codec that makes their bodies text."""
+"""Messages of an emulated broker: how they are laid out in its queues, and what a consumer gets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from kombu.transport import base
 
-__all__ = ("Base64", "Message")
+__all__ = ("Base64", "Message", "MessageFormat")
 
 
 class Base64:
@@ -69,3 +69,69 @@ class Message(base.Message):
             "content-encoding": self.content_encoding,
             "content-type": self.content_type,
         }
+
+
+class MessageFormat:
+    """The part of a channel that lays out messages for the queues of its broker."""
+
+    #: Name -> codec of message bodies.
+    codecs: dict[str, Any] = {"base64": Base64()}
+
+    #: Name of the codec to write bodies with; ``transport_options["body_encoding"]`` overrides it.
+    body_encoding: str | None = "base64"
+
+    #: Priority of a message that has none, and the bounds of priorities.
+    default_priority = 0
+    min_priority = 0
+    max_priority = 9
+
+    def prepare_message(
+        self,
+        body: Any,
+        priority: int | None = None,
+        content_type: str | None = None,
+        content_encoding: str | None = None,
+        headers: dict[str, Any] | None = None,
+        properties: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Lay out a message as :meth:`basic_publish` takes it; the caller's dicts are not changed by that."""
+        properties = dict(properties) if properties else {}
+        properties["delivery_info"] = dict(properties.get("delivery_info") or ())
+        properties.setdefault("priority", priority or self.default_priority)
+        return {
+            "body": body,
+            "headers": dict(headers) if headers else {},
+            "properties": properties,
+            "content-type": content_type,
+            "content-encoding": content_encoding,
+        }
+
+    def encode_body(self, body: Any, encoding: str | None = None) -> tuple[Any, str | None]:
+        """Return *body* written by the codec *encoding*, and the name of the codec."""
+        if encoding and encoding.lower() != "utf-8":
+            body = self._body_codec(encoding).encode(body)
+        return body, encoding
+
+    def decode_body(self, body: Any, encoding: str | None = None) -> Any:
+        """Return the body that the codec *encoding* has written."""
+        if encoding and encoding.lower() != "utf-8":
+            return self._body_codec(encoding).decode(body)
+        return body
+
+    def _body_codec(self, name: str) -> Any:
+        try:
+            return self.codecs[name]
+        except KeyError:
+            known = ", ".join(sorted(self.codecs))
+            raise ValueError(f"no codec for message bodies is called {name!r}; there are: utf-8, {known}") from None
+
+    def _get_message_priority(self, message: dict[str, Any], reverse: bool = False) -> int:
+        """Return the priority of *message*, brought into bounds; higher is sooner, with *reverse* lower is."""
+        highest = self.max_priority
+        try:
+            wanted = int(message["properties"]["priority"])
+        except (KeyError, TypeError, ValueError):
+            priority = self.default_priority
+        else:
+            priority = max(self.min_priority, min(wanted, highest))
+        return highest - priority if reverse else priority
