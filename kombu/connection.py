@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from . import exceptions, forks, messaging, simple
+from ._core import pool as _pool
 from .channels import is_connection, maybe_channel
 from .failover import check_url_transport, failover_strategies, roundrobin_failover
-from .link import Link, channel_is_open, logger
+from .link import Link, _log_connection, channel_is_open
+from .link import logger as logger
 from .parameters import CERT_NONE, resolve_aliases
 from .resource import Resource
 from .retry import Operation, RetryPolicy, Revival, operation_of
@@ -30,7 +31,6 @@ __all__ = (
     "failover_strategies",
     "get_transport_cls",
     "is_connection",
-    "logger",
     "maybe_channel",
     "parse_url",
     "resolve_aliases",
@@ -325,19 +325,12 @@ class Connection(Link):
 BrokerConnection = Connection
 
 
-class PooledConnection(Connection):
+class PooledConnection(_pool.Lent, Connection):
     """A connection that belongs to a pool; :meth:`release` returns it."""
-
-    #: When it was last returned, on the monotonic clock.
-    _returned = 0.0
 
     def __init__(self, pool: ConnectionPool, **kwargs: Any) -> None:
         self._pool = pool
         super().__init__(**kwargs)
-
-    def release(self) -> None:
-        """Return the connection to its pool; harmless where that was done before."""
-        self._pool.release(self)
 
     def _unpooled_class(self) -> type[Connection]:
         return Connection
@@ -345,8 +338,10 @@ class PooledConnection(Connection):
     def __exit__(
         self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
     ) -> None:
-        # Whatever was interrupted may have left replies on their way, so nobody else shall get this connection.
-        if exc_type is not None and self._pool.limit:
+        # An interrupt (one that is no Exception) may have left half a frame, or a reply on its way, behind.
+        if exc_val is not None and (
+            not isinstance(exc_val, Exception) or isinstance(exc_val, self.connection_errors)
+        ):
             self._pool.replace(self)
         else:
             self.release()
@@ -368,6 +363,8 @@ class ConnectionPool(Resource):
 
     def __init__(self, connection: Connection, limit: int | None = None, **kwargs: Any) -> None:
         self.connection = connection
+        if type(self).is_usable is ConnectionPool.is_usable:
+            self._quick_check, self._look_after = _pool.connection_is_open, LOOK_AFTER
         super().__init__(limit=limit, **kwargs)
 
     def setup(self) -> None:
@@ -377,24 +374,29 @@ class ConnectionPool(Resource):
         return PooledConnection(self, **dict(self.connection._info(resolve=False)))
 
     def prepare(self, resource: Any) -> Any:
-        if callable(resource):
-            resource = resource()
-        resource._debug("acquired")
-        return resource
+        return resource() if isinstance(resource, lazy) else resource
 
     def is_usable(self, resource: Any) -> bool:
-        if not isinstance(resource, Connection):
+        if not isinstance(resource, Connection) or (resource._pid is None and not resource._closed):
             return True
-        if resource._closed or resource._pid is None:
-            return not resource._closed
         if not resource.connected:
             return False
-        # A peer that left meanwhile has said so, but that is still unread.
-        return monotonic() - getattr(resource, "_returned", 0.0) < LOOK_AFTER or resource._still_there()
+        # A peer that left meanwhile has said so, but that is still unread. One that vanished has said nothing, and
+        # after so long without a heartbeat from here it has hung up in any case.
+        interval = resource.get_heartbeat_interval()
+        if interval and self._slots.idle_seconds(resource) >= interval:
+            return False
+        return resource._still_there()
 
-    def release_resource(self, resource: Any) -> None:
-        resource._returned = monotonic()
-        resource._debug("released")
+    if _log_connection:
+
+        def acquire(self, block: bool = False, timeout: float | None = None) -> PooledConnection:
+            resource: PooledConnection = super().acquire(block, timeout)
+            resource._debug("acquired")
+            return resource
+
+        def release_resource(self, resource: Any) -> None:
+            resource._debug("released")
 
     def close_resource(self, resource: Any) -> None:
         if not isinstance(resource, lazy):
@@ -418,6 +420,8 @@ class ChannelPool(Resource):
 
     def __init__(self, connection: Connection, limit: int | None = None, **kwargs: Any) -> None:
         self.connection = connection
+        if type(self).is_usable is ChannelPool.is_usable:
+            self._quick_check, self._look_after = _pool.channel_is_open, float("inf")
         super().__init__(limit=limit, **kwargs)
 
     def setup(self) -> None:
@@ -427,7 +431,7 @@ class ChannelPool(Resource):
         return lazy(self.connection.channel)
 
     def prepare(self, channel: Any) -> Any:
-        return channel() if callable(channel) else channel
+        return channel() if isinstance(channel, lazy) else channel
 
     def is_usable(self, resource: Any) -> bool:
         if isinstance(resource, lazy):

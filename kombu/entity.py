@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .abstract import MaybeChannelBound, Object
 from .exceptions import ContentDisallowed
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
         max_priority: int | None
 
 __all__ = ("Exchange", "Queue", "binding", "maybe_delivery_mode")
+
+_QueueT = TypeVar("_QueueT", bound="Queue")
 
 TRANSIENT_DELIVERY_MODE = 1
 PERSISTENT_DELIVERY_MODE = 2
@@ -368,7 +370,7 @@ class Queue(MaybeChannelBound):
             self.auto_delete = True
         self.maybe_bind(channel)
 
-    def bind(self, channel: Any) -> Any:
+    def bind(self: _QueueT, channel: Any) -> _QueueT:
         """Return a copy that is bound to *channel* and keeps :attr:`on_declared`, which no other copy does."""
         bound = super().bind(channel)
         bound.on_declared = self.on_declared

@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
+from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from amqp.exceptions import RecoverableConnectionError
@@ -135,7 +136,7 @@ class Link(ConnectionParameters):
             callback: Called after each failure, and about once a second while sleeping. It may raise to end it all.
             reraise_as_library_errors: Whether to raise :exc:`~kombu.exceptions.OperationalError` for the transport's
                 own errors.
-            timeout: Seconds that all attempts together may take, None for no limit.
+            timeout: Seconds after which no further attempt is made, but that all hosts are tried; None for no limit.
 
         Raises:
             kombu.exceptions.OperationalError: if no host could be reached; ``errors`` has what each raised, and
@@ -160,9 +161,15 @@ class Link(ConnectionParameters):
             return self._connection
         hosts = max(len(self.alt), 1)
         failures: deque[BaseException] = deque(maxlen=hosts - 1)
+        deadline = monotonic() + timeout if timeout else None
 
         def on_error(exc: BaseException, intervals: Iterator[float], retries: int) -> float:
             interval = next(intervals) if self.completes_cycle(retries) else 0.0
+            if deadline is not None:
+                remaining = deadline - monotonic()
+                if remaining <= 0 and retries >= hosts - 1:
+                    raise exc
+                interval = min(interval, max(remaining, 0.0))
             self._host_failed(exc, failures, errback, interval)
             return interval
 
@@ -177,7 +184,6 @@ class Link(ConnectionParameters):
                     interval_step=interval_step,
                     interval_max=interval_max,
                     callback=callback,
-                    timeout=timeout,
                 )
             except self.recoverable_connection_errors as exc:
                 self._keep_errors(exc, failures)
@@ -342,7 +348,6 @@ class Link(ConnectionParameters):
                 look()
             except self.connection_errors + self.channel_errors as exc:
                 self._debug("looking at an idle connection: %r", exc)
-                self._note(exc)
         return self.connected
 
     def channel(self) -> Any:

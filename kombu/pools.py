@@ -49,8 +49,8 @@ disable_limit_protection = os.environ.get("KOMBU_DISABLE_LIMIT_PROTECTION")
 class _Patience(threading.local):
     """How long this thread is willing to wait for a connection."""
 
-    block = True
-    deadline: float | None = None
+    #: Whether to wait, for how many seconds at most, and since when.
+    limits: tuple[bool, float | None, float] = (True, None, 0.0)
 
 
 class ProducerPool(Resource):
@@ -74,22 +74,25 @@ class ProducerPool(Resource):
         super().__init__(*args, **kwargs)
 
     def setup(self) -> None:
-        """Do nothing: producers are made when they are needed."""
+        """Have a lazy in each place: producers are made when they are needed."""
+        for _ in range(self._limit or 0):
+            if not self._slots.put(self.new()):
+                break
 
     def acquire(self, block: bool = False, timeout: float | None = None) -> messaging.Producer:
         patience = self._patience
-        before = patience.block, patience.deadline
-        patience.block, patience.deadline = block, None if timeout is None else monotonic() + timeout
+        before = patience.limits
+        patience.limits = (block, timeout, monotonic() if timeout is not None else 0.0)
         try:
             return super().acquire(block, timeout)  # type: ignore[no-any-return]
         finally:
-            patience.block, patience.deadline = before
+            patience.limits = before
 
     def _acquire_connection(self) -> Any:
-        patience = self._patience
-        if not patience.block or patience.deadline is None:
-            return self.connections.acquire(block=patience.block)
-        return self.connections.acquire(block=True, timeout=max(patience.deadline - monotonic(), 0.0))
+        block, timeout, since = self._patience.limits
+        if block and timeout is not None:
+            timeout = max(since + timeout - monotonic(), 0.0)
+        return self.connections.acquire(block, timeout)
 
     def create_producer(self) -> Any:
         """Make a producer, with a connection."""
@@ -104,7 +107,7 @@ class ProducerPool(Resource):
         return lazy(self.create_producer)
 
     def prepare(self, p: Any) -> Any:
-        if callable(p):
+        if isinstance(p, lazy):
             p = p()
         if p._channel is None:
             connection = self._acquire_connection()
@@ -153,7 +156,8 @@ class PoolGroup(EqualityDict):
     def __getitem__(self, key: Any) -> Any:
         if self._pid != forks.pid:
             self._after_fork()
-        return super().__getitem__(key)
+        pool = self.get(eqhash(key))
+        return self.__missing__(key) if pool is None else pool
 
     def __missing__(self, key: Any) -> Any:
         with self._creating:
@@ -161,7 +165,7 @@ class PoolGroup(EqualityDict):
             if identity not in self:
                 limit = get_limit() if self.limit is use_global_limit else self.limit
                 self[key] = self.create(key, limit)
-            return dict.__getitem__(self, identity)
+            return self.get(identity)
 
     def _after_fork(self) -> None:
         with self._creating:

@@ -103,7 +103,9 @@ class cached_property(functools.cached_property[T]):
         finally:
             _leave(key, turn)
 
-    def __set__(self, instance: Any, value: Any) -> None:
+    def __set__(self, instance: Any, value: Any) -> Any:
+        if instance is None:
+            return self
         values = self._values(instance)
         key = id(self), id(instance)
         turn = _enter(key)
@@ -112,7 +114,9 @@ class cached_property(functools.cached_property[T]):
         finally:
             _leave(key, turn)
 
-    def __delete__(self, instance: Any) -> None:
+    def __delete__(self, instance: Any) -> Any:
+        if instance is None:
+            return self
         values = self._values(instance)
         key = id(self), id(instance)
         turn = _enter(key)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import signal
+import sys
+
 import pytest
 
 import kombu
-from interpreter import run_module
+from interpreter import run_module, start_module
 from kombu import Connection
 from kombu.check import CheckFailed, Traffic
 from kombu.transport import memory
@@ -90,6 +94,21 @@ def test_an_implementation_that_does_not_exist_is_said_in_one_line():
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert "KOMBU_IMPL='rust'" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT to send")
+def test_an_interrupt_ends_it_in_one_line_that_says_how_far_it_was():
+    process = start_module("check", "--count", "1000000000")
+    try:
+        while "of 1,000,000,000" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 128 + signal.SIGINT
+    assert re.fullmatch(r"kombu check: interrupted: [\d,]+ of 1,000,000,000 messages had come back\n", errors)
 
 
 def test_a_lost_message_is_found():

@@ -11,7 +11,7 @@ import pytest
 from amqp.exceptions import ConnectionForced, NotAllowed, RecoverableConnectionError
 
 import kombu
-from kombu import Connection
+from kombu import Connection, link
 from kombu.exceptions import OperationalError
 from kombu.utils import functional
 from scripted_transport import Broker, Channel, Clock, ForkUnaware, NoCollect, Scripted, Trusted, connection_to, forked
@@ -34,6 +34,7 @@ def clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(functional, "sleep", clock.sleep)
     monkeypatch.setattr(functional, "monotonic", clock.monotonic)
+    monkeypatch.setattr(link, "monotonic", clock.monotonic)
     return clock
 
 
@@ -80,24 +81,42 @@ def test_connecting_again_changes_nothing(connection, broker):
     assert len(broker.connections) == 1
 
 
-def test_threads_that_connect_at_once_make_one_connection(broker):
-    connection = connection_to(broker)
-    barrier = threading.Barrier(8)
-    made = []
+def test_threads_that_connect_at_once_make_one_connection(connection, broker):
+    inside, others = threading.Event(), threading.Event()
 
-    def connect():
-        barrier.wait()
-        made.append(connection.default_channel)
+    def wait_for_others():
+        inside.set()
+        others.wait(30)
 
-    threads = [threading.Thread(target=connect) for _ in range(8)]
+    broker.hooks["connect"] = wait_for_others
+    first = threading.Thread(target=connection.connect)
+    first.start()
+    assert inside.wait(30)
+    threads = [threading.Thread(target=connection.connect) for _ in range(4)]
     for thread in threads:
         thread.start()
-    for thread in threads:
+    threads[0].join(0.05)  # long enough for them to find that there is no connection yet
+    others.set()
+    for thread in [first, *threads]:
         thread.join()
     assert len(broker.connections) == 1
-    assert len(set(map(id, made))) == 1
-    # Those that came too late with a channel of their own have closed it.
-    assert len(broker.seen("channel")) - len(broker.seen("close channel")) == 1
+
+
+def test_threads_that_open_the_default_channel_at_once_get_the_same(connection, broker):
+    connection.connect()
+    faster = []
+
+    def overtake():
+        thread = threading.Thread(target=lambda: faster.append(connection.default_channel))
+        thread.start()
+        thread.join()
+
+    broker.hooks["channel"] = overtake
+    channel = connection.default_channel
+    assert [channel] == faster
+    assert channel.is_open
+    # The one that came too late with a channel of its own has closed it.
+    assert len(broker.seen("close channel")) == 1
 
 
 def test_arguments_of_drain_events_reach_the_transport_as_given(connection, broker):

@@ -12,6 +12,7 @@ from amqp.exceptions import (
     RecoverableConnectionError,
 )
 
+from kombu import link
 from kombu.exceptions import OperationalError
 from kombu.utils import functional
 from scripted_transport import Broker, Clock, Undecided, connection_to
@@ -36,6 +37,7 @@ def clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(functional, "sleep", clock.sleep)
     monkeypatch.setattr(functional, "monotonic", clock.monotonic)
+    monkeypatch.setattr(link, "monotonic", clock.monotonic)
     return clock
 
 
@@ -235,6 +237,20 @@ def test_nested_operations_on_another_connection_have_their_own_budget(connectio
     with pytest.raises(OperationalError):
         connection.ensure(Revived(), outer, max_retries=5)()
     assert (len(outer_calls), inner.calls) == (1, 3)
+
+
+def test_an_operation_within_that_of_another_connection_shares_the_budget_of_its_own(connection, clock):
+    other = connection_to(Broker())
+    other.connect()
+    error = RecoverableChannelError("closed")
+    innermost = Failing(error)
+
+    def between():
+        return other.ensure(Revived(), connection.ensure(Revived(), innermost, max_retries=7), max_retries=2)()
+
+    with pytest.raises(OperationalError):
+        connection.ensure(Revived(), between, max_retries=7)()
+    assert innermost.calls == 3
 
 
 def test_an_operation_that_has_ended_leaves_nothing_behind(connection, clock):

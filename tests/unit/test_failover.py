@@ -6,7 +6,7 @@ from itertools import cycle, repeat
 
 import pytest
 
-from kombu import Connection
+from kombu import Connection, link
 from kombu.exceptions import OperationalError
 from kombu.utils import functional
 from scripted_transport import Broker, Clock, connection_to
@@ -19,6 +19,7 @@ def clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(functional, "sleep", clock.sleep)
     monkeypatch.setattr(functional, "monotonic", clock.monotonic)
+    monkeypatch.setattr(link, "monotonic", clock.monotonic)
     return clock
 
 
@@ -41,6 +42,33 @@ def test_of_three_hosts_with_two_dead_the_third_is_found_in_one_cycle_without_sl
     connect(connection_to(broker, HOSTS))
     assert broker.seen("connect") == ["one", "two", "three"]
     assert clock.slept == 0
+
+
+@pytest.mark.parametrize(
+    "connect", [lambda connection: connection.default_channel, lambda c: c.ensure_connection(timeout=5)]
+)
+def test_hosts_that_do_not_answer_do_not_use_up_the_time_before_all_were_tried(clock, connect):
+    broker = Broker("one", "two")
+    connection = connection_to(broker, HOSTS, connect_timeout=5)
+    establish = connection._establish_connection
+
+    def slowly():
+        if connection.hostname in broker.down:
+            clock.now += 5
+        return establish()
+
+    connection._establish_connection = slowly
+    connect(connection)
+    assert broker.seen("connect") == ["one", "two", "three"]
+
+    broker.down.add("three")
+    broker.cut()
+    broker.log.clear()
+    before = clock.now
+    with pytest.raises(OperationalError):
+        connect(connection)
+    assert sorted(broker.seen("connect")) == ["one", "three", "two"]
+    assert clock.now - before == 15
 
 
 def test_back_off_comes_only_after_a_full_cycle(clock):

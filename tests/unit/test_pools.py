@@ -16,6 +16,9 @@ from kombu.exceptions import ChannelLimitExceeded, ConnectionLimitExceeded, Limi
 from kombu.pools import PoolGroup, ProducerPool
 from scripted_transport import Broker, connection_to, forked
 
+# Most tests end with something still out.
+pytestmark = pytest.mark.filterwarnings("ignore:.* dropped without release:ResourceWarning")
+
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
 
 
@@ -89,7 +92,8 @@ def test_release_is_harmless_when_repeated(connection):
     pooled = pool.acquire()
     for _ in range(3):
         pooled.release()
-    assert pool.acquire() is not pool.acquire()
+    first, second = pool.acquire(), pool.acquire()
+    assert first is not second
 
 
 def test_without_a_limit_release_closes(connection, broker):
@@ -170,18 +174,43 @@ def test_a_connection_that_was_never_used_is_kept(connection):
     assert pool.acquire() is pooled
 
 
-def test_after_an_exception_the_connection_is_closed_and_replaced(connection, broker):
+@pytest.mark.parametrize("error", [ZeroDivisionError(), NotFound("no such queue")])
+def test_an_exception_that_is_not_about_the_connection_keeps_it(connection, broker, error):
     pool = connection.Pool(1)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(type(error)):
         with pool.acquire() as pooled:
             pooled.connect()
-            raise ZeroDivisionError
+            raise error
+    assert len(broker.connections) == len(broker.open) == 1
+    with pool.acquire() as again:
+        assert again is pooled
+
+
+@pytest.mark.parametrize("error", [RecoverableConnectionError(), ConnectionResetError(), TimeoutError()])
+def test_after_a_connection_error_the_connection_is_closed_and_replaced(connection, broker, error):
+    pool = connection.Pool(1)
+    with pytest.raises(type(error)):
+        with pool.acquire() as pooled:
+            pooled.connect()
+            raise error
     assert broker.open == []
     with pool.acquire() as other:
         assert other is not pooled
         pooled.release()
         with pytest.raises(ConnectionLimitExceeded):
             pool.acquire()
+
+
+def test_after_an_interrupt_the_connection_is_closed_and_replaced(connection, broker):
+    # Half a frame may have been sent.
+    pool = connection.Pool(1)
+    with pytest.raises(KeyboardInterrupt):
+        with pool.acquire() as pooled:
+            pooled.connect()
+            raise KeyboardInterrupt
+    assert broker.open == []
+    with pool.acquire() as other:
+        assert other is not pooled
 
 
 def test_copies_of_a_pooled_connection_belong_to_no_pool(connection):
@@ -348,6 +377,17 @@ def test_a_producer_has_a_connection_while_it_is_in_use(connection_pool):
     assert again.__connection__ is pooled
 
 
+def test_a_producer_pool_has_a_place_for_each_producer_to_come(connection_pool):
+    pool = ProducerPool(connection_pool, limit=2)
+    assert len(pool._resource.queue) == 2
+    first, second = pool.acquire(), pool.acquire()
+    assert not pool._resource.queue
+    first.release()
+    second.release()
+    assert [pool.acquire(), pool.acquire()] == [second, first]
+    assert not ProducerPool(connection_pool, limit=None)._resource.queue
+
+
 def test_a_producer_publishes_on_the_default_channel_of_its_connection(connection_pool):
     with ProducerPool(connection_pool, limit=1).acquire() as producer:
         assert producer.channel is producer.__connection__.default_channel
@@ -405,10 +445,10 @@ def test_a_resized_pool_of_producers_has_that_many(connection, limit):
     pool = ProducerPool(connection.Pool(100), limit=10)
     pool.resize(50)
     pool.resize(limit)
-    for _ in range(limit):
-        pool.acquire()
+    taken = [pool.acquire() for _ in range(limit)]
     with pytest.raises(LimitExceeded):
         pool.acquire()
+    assert len(set(taken)) == limit
 
 
 def test_a_failure_to_make_a_producer_gives_connection_and_place_back(connection_pool):
@@ -481,9 +521,13 @@ def test_waiting_for_a_producer_and_then_for_a_connection_takes_one_timeout(conn
 
 def test_after_an_acquire_the_patience_is_what_it_was(connection_pool):
     pool = ProducerPool(connection_pool, limit=2)
-    pool.acquire(block=True, timeout=1)
+    taken = pool.acquire(block=True, timeout=1)
+    assert taken.__connection__ is not None
     # Made by hand, a producer waits for its connection as long as it takes.
-    assert pool.create_producer().__connection__ is not None
+    made = pool.create_producer()
+    assert made.__connection__ is not None
+    made.__connection__.release()
+    taken.release()
 
 
 @pytest.mark.stress
@@ -602,13 +646,13 @@ def test_a_bool_is_no_limit(limit):
 
 def test_pools_in_use_shrink_only_when_told_to(connection):
     pool = pools.connections[connection]
-    pool.acquire()
+    taken = [pool.acquire()]
     with pytest.raises(RuntimeError, match="Can't shrink"):
         pools.set_limit(2)
     pools.set_limit(10)
     pools.set_limit(2, force=True)
     assert pool.limit == 2
-    pool.acquire(), pool.acquire()
+    taken += pool.acquire(), pool.acquire()
     pools.set_limit(1, ignore_errors=True)
     assert pool.limit == 1
 
@@ -683,5 +727,5 @@ def test_in_a_child_a_group_forgets_pools_that_are_not_ready_for_that(connection
             return resource.ChannelPool(limit=2)
 
     forgetful, faithful = Channels(), Channels(close_after_fork=False)
-    ids = id(forgetful[connection]), id(faithful[connection])
-    assert forked(lambda: (id(forgetful[connection]) == ids[0], id(faithful[connection]) == ids[1])) == (False, True)
+    before = forgetful[connection], faithful[connection]
+    assert forked(lambda: (forgetful[connection] is before[0], faithful[connection] is before[1])) == (False, True)

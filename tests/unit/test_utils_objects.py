@@ -242,3 +242,10 @@ def wait_for(child: int) -> int:
     finally:
         killer.cancel()
         killer.join()
+
+
+def test_a_property_used_through_its_class_is_itself():
+    prop = cached_property(lambda self: 1)
+    assert prop.__get__(None) is prop
+    assert prop.__set__(None, 1) is prop
+    assert prop.__delete__(None) is prop
