@@ -13,19 +13,25 @@ FOLDER = ROOT / "build" / "benchmarks"
 UPSTREAM = ("kombu==5.7.0", "amqp==5.4.2")
 
 
-def upstream() -> Path:
-    """Return the interpreter of an environment with the releases that are compared with; kept from run to run."""
-    python = _environment("upstream")
-    if _versions(python, *(requirement.partition("==")[0] for requirement in UPSTREAM)) != list(UPSTREAM):
-        _pip(python, "install", *UPSTREAM)
+def upstream(*more: str, name: str = "upstream") -> Path:
+    """Return the interpreter of an environment with the releases that are compared with; kept from run to run.
+
+    Arguments:
+        more: Further requirements, as ``name==version``.
+        name: Of the environment; one for each set of requirements.
+    """
+    python = _environment(name)
+    wanted = [*UPSTREAM, *more]
+    if _versions(python, *(requirement.partition("==")[0] for requirement in wanted)) != wanted:
+        _pip(python, "install", *wanted)
     return python
 
 
-def ours(*, compiled: bool) -> Path:
-    """Return the interpreter of an environment with this tree, built and installed now."""
-    python = _environment("ours")
+def ours(*more: str, compiled: bool, name: str = "ours") -> Path:
+    """Return the interpreter of an environment with this tree, built and installed now, and *more*."""
+    python = _environment(name)
     # pip builds and installs a folder even where an equal version is installed already.
-    _pip(python, "install", UPSTREAM[1], str(ROOT), KOMBU_REQUIRE_EXTENSIONS="1" if compiled else "")
+    _pip(python, "install", UPSTREAM[1], *more, str(ROOT), KOMBU_REQUIRE_EXTENSIONS="1" if compiled else "")
     return python
 
 

@@ -1,0 +1,206 @@
+"""Run Celery's own unit tests on this kombu and on kombu 5.7.0, and list every test whose result differs.
+
+``python tests/celery/compare_unit_tests.py [PIECE ...]``, where a piece is a path below Celery's ``t/unit``
+(``worker``, ``app/test_amqp.py``); all of it by default, which takes some twenty minutes.
+
+Celery's source distribution and both virtual environments go to ``build/celery-unit-tests`` (``--folder``) and are used
+again the next time; this kombu is installed anew.  The environments have the same interpreter and the same release of
+every package but kombu.  The exit code is 0 if no result differs but those that are expected to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tarfile
+import venv
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+UPSTREAM = "kombu==5.7.0"
+
+#: What Celery's tests import, beside Celery: modules that lack something are errors on both sides.
+PACKAGES = (
+    *("boto3", "cryptography", "elasticsearch", "eventlet", "fakeredis[lua]", "freezegun", "gevent", "moto", "msgpack"),
+    *("google-cloud-firestore", "google-cloud-storage", "packaging", "pydantic", "pymemcache", "pymongo", "pytest"),
+    *("pytest-celery", "pytest-click", "pytest-order", "pytest-rerunfailures", "pytest-timeout", "pyyaml", "redis"),
+    *("sqlalchemy", "tblib", "tzdata"),
+)
+
+#: Tests that cannot have the same result, and why.
+EXPECTED = {
+    "t.unit.backends.test_redis.test_RedisBackend.test_exception_safe_to_retry": (
+        "the backend takes the classes of errors from kombu.transport.redis, which is not part of this version"
+    ),
+}
+
+
+class Failed(Exception):
+    """A command did not do what was needed; the text says which and what it printed."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a test: ``passed``, ``failure``, ``error`` or ``skipped``, and the first line of why."""
+
+    outcome: str
+    why: str = ""
+
+
+def run(*command: str | Path, cwd: Path | None = None, **environment: str) -> str:
+    """Run *command* to its end and return what it printed.
+
+    Raises:
+        Failed: its exit code is not 0.
+    """
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if done.returncode:
+        raise Failed(f"{' '.join(map(str, command))} exited with {done.returncode}:\n{done.stdout[-3000:]}")
+    return done.stdout
+
+
+def fetch_tests(python: Path | str, version: str, folder: Path) -> Path:
+    """Return the folder that has Celery's ``t``, from its source distribution, which is fetched unless it is there.
+
+    Raises:
+        Failed: it cannot be fetched.
+    """
+    laid = folder / f"celery-{version}"
+    if not (laid / "t").is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        run(
+            *(python, "-m", "pip", "--quiet", "--disable-pip-version-check", "download", "--no-deps"),
+            *("--no-binary", "celery", "--dest", folder, f"celery=={version}"),
+        )
+        with tarfile.open(next(folder.glob(f"celery-{version}.tar.gz"))) as archive:
+            members = [member for member in archive if member.name.split("/")[1:2] in (["t"], ["pyproject.toml"])]
+            # Without Celery itself: the one that is installed is tested.
+            archive.extractall(folder, members, filter="data")
+    return laid
+
+
+def environment(folder: Path) -> Path:
+    """Return the interpreter of a virtual environment, made unless it is there."""
+    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    if not python.exists():
+        venv.create(folder, with_pip=True)
+    return python
+
+
+def prepare(folder: Path, version: str) -> dict[str, Path]:
+    """Return the interpreters of both environments."""
+    pip = ("-m", "pip", "--quiet", "--disable-pip-version-check")
+    ours, upstream = environment(folder / "ours"), environment(folder / "upstream")
+    # pip builds and installs a folder even where an equal version is installed already.
+    run(ours, *pip, "install", ROOT, f"celery=={version}", *PACKAGES)
+    frozen = run(ours, *pip, "freeze")
+    same = folder / "requirements.txt"
+    same.write_text("".join(line for line in frozen.splitlines(keepends=True) if not line.startswith("kombu")))
+    run(upstream, *pip, "install", UPSTREAM, "-r", same)
+    for python in (ours, upstream):
+        run(python, "-m", "pip", "check")
+    return {"upstream": upstream, "ours": ours}
+
+
+def results(python: Path, tests: Path, piece: str, report: Path, timeout: float | None = 300) -> dict[str, Result]:
+    """Run a piece of Celery's tests and return what became of each.
+
+    Arguments:
+        report: The file to write; what pytest prints goes beside it.
+        timeout: Seconds for each test; None where pytest cannot do that.
+
+    Raises:
+        Failed: they did not come to an end.
+    """
+    report.unlink(missing_ok=True)
+    home = report.parent / "home"
+    home.mkdir(exist_ok=True)
+    with report.with_suffix(".log").open("wb") as log:
+        subprocess.run(
+            [
+                *(str(python), "-m", "pytest", "--quiet", "-p", "no:cacheprovider"),
+                *("--continue-on-collection-errors", f"--junitxml={report}"),
+                *(() if timeout is None else ("--timeout", str(timeout))),
+                f"t/unit/{piece}".rstrip("/"),
+            ],
+            cwd=tests,
+            env={**os.environ, "HOME": str(home), "PYTHONPATH": ""},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    if not report.exists():
+        raise Failed(f"the tests of {piece or 't/unit'} did not come to an end, see {log.name}")
+    found: dict[str, Result] = {}
+    for case in ElementTree.parse(report).iter("testcase"):
+        name = f"{case.get('classname')}.{case.get('name')}"
+        result = Result("passed")
+        for child in case:
+            if child.tag in ("failure", "error", "skipped"):
+                result = Result(child.tag, (child.get("message") or "").strip().split("\n")[0])
+        # A test may be there more than once, as a setup and a teardown, or with its subtests.
+        if name not in found or found[name].outcome == "passed":
+            found[name] = result
+    return found
+
+
+def differences(one: dict[str, Result], other: dict[str, Result]) -> Iterator[tuple[str, Result, Result]]:
+    """Yield the tests whose outcomes differ, with both."""
+    absent = Result("absent")
+    for name in sorted(one.keys() | other.keys()):
+        first, second = one.get(name, absent), other.get(name, absent)
+        if first.outcome != second.outcome:
+            yield name, first, second
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("pieces", nargs="*", default=[""], metavar="PIECE", help="paths below t/unit (default: all)")
+    parser.add_argument("--celery", default="5.7.0", help="release of Celery (default: %(default)s)")
+    parser.add_argument("--folder", type=Path, default=ROOT / "build" / "celery-unit-tests", help="where to work")
+    options = parser.parse_args()
+    folder = options.folder.resolve()
+    if hasattr(os, "nice"):
+        os.nice(10)
+    print("preparing the environments ...", flush=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    sides = prepare(folder, options.celery)
+    tests = fetch_tests(sides["ours"], options.celery, folder)
+    found: dict[str, dict[str, Result]] = {side: {} for side in sides}
+    for piece in options.pieces:
+        for side, python in sides.items():
+            name = f"{side}-{piece.replace('/', '-') or 'all'}"
+            found[side].update(results(python, tests, piece, folder / f"{name}.xml"))
+    for side, outcomes in found.items():
+        counts = Counter(result.outcome for result in outcomes.values())
+        print(f"{side:9}" + ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())))
+    unexpected = 0
+    for name, theirs, mine in differences(found["upstream"], found["ours"]):
+        print(f"\n{name}\n    kombu 5.7.0: {theirs.outcome}  {theirs.why}\n    this kombu:  {mine.outcome}  {mine.why}")
+        if name in EXPECTED:
+            print(f"    expected: {EXPECTED[name]}")
+        else:
+            unexpected += 1
+    print(f"\n{unexpected} results differ unexpectedly")
+    return 1 if unexpected else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except Failed as exc:
+        sys.exit(f"compare_unit_tests: {exc}")

@@ -1,0 +1,22 @@
+"""A small Celery application, as users write them; the tests and their workers share it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+
+__all__ = ("make_app",)
+
+
+def make_app(broker: str, backend: str, **settings: Any) -> Celery:
+    """Return the application with this broker and result backend."""
+    app = Celery("proj", broker=broker, backend=backend, include=["proj.tasks"], set_as_current=False)
+    app.conf.update(
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={"confirm_publish": True} if broker.startswith("amqp") else {},
+        task_create_missing_queues=True,
+        worker_hijack_root_logger=False,
+    )
+    app.conf.update(settings)
+    return app
