@@ -3,10 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import runpy
 import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+
+def _run_what_is_installed() -> None:
+    """Make way for the installed package where ``-m``, in the root of a checkout, has found the sources there.
+
+    They have no compiled core, and to try what was just installed is what the command is for.
+    """
+    checkout = Path(__file__).resolve().parent.parent
+    if not (checkout / "pyproject.toml").is_file() or Path(sys.path[0] or ".").resolve() != checkout:
+        return
+    installed = PathFinder.find_spec("kombu", sys.path[1:])
+    if installed is None or installed.origin is None or Path(installed.origin).resolve().parent.parent == checkout:
+        return
+    del sys.path[0]
+    for name in [name for name in sys.modules if name == "kombu" or name.startswith("kombu.")]:
+        del sys.modules[name]
+    runpy.run_module("kombu", run_name="__main__", alter_sys=True)
+    sys.exit()
+
+
+if __name__ == "__main__":
+    _run_what_is_installed()
 
 try:
     from kombu import __version__, check

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import signal
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +50,25 @@ class EveryTenth:
     def __call__(self, message):
         self.seen += 1
         return self.change(message) if self.seen == 10 else [message]
+
+
+def test_in_the_root_of_a_checkout_it_is_the_installed_package_that_runs(tmp_path):
+    checkout = tmp_path / "checkout"
+    (checkout / "kombu").mkdir(parents=True)
+    (checkout / "pyproject.toml").touch()
+    # No more of the sources than -m needs: the rest would not be found if they were what runs.
+    for name in ("__init__.py", "__main__.py"):
+        shutil.copy(Path(kombu.__file__).parent / name, checkout / "kombu")
+    done = subprocess.run(
+        [sys.executable, "-m", "kombu", "check", "--count", "10"],
+        cwd=checkout,
+        env={**os.environ, "PYTHONPATH": str(Path(kombu.__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"core: {kombu.__impl__} (" in done.stdout
 
 
 def test_memory_works_and_says_what_is_live():
