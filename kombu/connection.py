@@ -373,8 +373,7 @@ class ConnectionPool(Resource):
     def new(self) -> PooledConnection:
         return PooledConnection(self, **dict(self.connection._info(resolve=False)))
 
-    def prepare(self, resource: Any) -> Any:
-        return resource() if isinstance(resource, lazy) else resource
+    prepare = _pool.evaluated
 
     def is_usable(self, resource: Any) -> bool:
         if not isinstance(resource, Connection) or (resource._pid is None and not resource._closed):
@@ -384,9 +383,12 @@ class ConnectionPool(Resource):
         # A peer that left meanwhile has said so, but that is still unread. One that vanished has said nothing, and
         # after so long without a heartbeat from here it has hung up in any case.
         interval = resource.get_heartbeat_interval()
-        if interval and self._slots.idle_seconds(resource) >= interval:
+        if interval and self._idle_seconds(resource) >= interval:
             return False
         return resource._still_there()
+
+    def _idle_seconds(self, resource: Any) -> float:
+        return self._slots.idle_seconds(resource)
 
     if _log_connection:
 
@@ -431,7 +433,7 @@ class ChannelPool(Resource):
         return lazy(self.connection.channel)
 
     def prepare(self, channel: Any) -> Any:
-        return channel() if isinstance(channel, lazy) else channel
+        return channel() if callable(channel) else channel
 
     def is_usable(self, resource: Any) -> bool:
         if isinstance(resource, lazy):

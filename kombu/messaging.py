@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from amqp import RecoverableConnectionError
 
+from ._core import pool as _pool
 from .batch import DEFAULT_BATCH_SIZE, CurrentBatch
 from .batch import BatchState as _ProducerBatchState  # noqa: F401 (the name that 5.7 has here)
 from .batch import ProducerBatch as _ProducerBatch
@@ -33,11 +34,13 @@ __all__ = ("Exchange", "Queue", "Producer", "Consumer")
 
 logger = get_logger(__name__)
 
+Lent, channel_is_open = _pool.Lent, _pool.channel_is_open
+
 _ProducerT = TypeVar("_ProducerT", bound="Producer")
 _ConsumerT = TypeVar("_ConsumerT", bound="Consumer")
 
 
-class Producer:
+class Producer(Lent):
     """Publish messages.
 
     A producer that is given a connection takes its default channel when it is first needed.
@@ -62,6 +65,10 @@ class Producer:
 
     #: The connection, if the producer was given one rather than a channel.
     __connection__: Any = None
+
+    #: The connection that it was given last, and the promise of a channel there.
+    _last_connection: Any = None
+    _last_promise: Any = None
 
     #: The connection of the last channel: a channel that was closed does not know it any more.
     _client: Any = None
@@ -254,8 +261,10 @@ class Producer:
     def revive(self, channel: Any) -> None:
         """Move to *channel*, or to the default channel of a connection, for instance after a reconnect."""
         if is_connection(channel):
-            self.__connection__ = channel
-            channel = ChannelPromise(partial(getattr, channel, "default_channel"))
+            if channel is self._last_connection and self._rejoin(channel):
+                return
+            self.__connection__ = self._last_connection = channel
+            channel = self._last_promise = ChannelPromise(partial(getattr, channel, "default_channel"))
         self._client = None
         if not isinstance(channel, ChannelPromise):
             self._client = getattr(getattr(channel, "connection", None), "client", None)
@@ -263,6 +272,26 @@ class Producer:
                 channel.events["basic_return"].add(self.on_return)
         self._channel = channel
         self.exchange = self.exchange(channel)
+
+    def _rejoin(self, connection: Any) -> bool:
+        """Move to the connection that this producer was on last, if its exchange is bound there still.
+
+        A pooled producer mostly gets the connection that it had, and copying the exchange is most of the work then.
+        """
+        bound_to = self.exchange._channel
+        if bound_to is None or not self.exchange.is_bound:
+            return False
+        if bound_to is self._last_promise:
+            if "__value__" in bound_to.__dict__:
+                return False
+        elif bound_to is not connection._default_channel or not channel_is_open(bound_to):
+            return False
+        elif self.on_return:
+            bound_to.events["basic_return"].add(self.on_return)
+        self.__connection__ = connection
+        self._client = None
+        self._channel = bound_to
+        return True
 
     def __enter__(self: _ProducerT) -> _ProducerT:
         return self
@@ -277,10 +306,7 @@ class Producer:
                 pool.replace(connection)
         self.release()
 
-    def release(self) -> None:
-        """Give the producer back; does something for one that came from a pool."""
-
-    close = release
+    close = Lent.release
 
     def _prepare(
         self, body: Any, serializer: str | None = None, content_type: str | None = None,

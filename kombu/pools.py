@@ -129,7 +129,7 @@ class ProducerPool(Resource):
     def _take_connection(self, producer: Any) -> None:
         """Return the connection of *producer* to its pool, once."""
         connection, producer.__connection__ = producer.__connection__, None
-        producer.channel = None
+        producer._channel = producer._client = None
         if connection:
             connection.release()
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import traceback
+import warnings
+import weakref
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any, NoReturn
 
 from . import exceptions, forks
@@ -14,10 +20,13 @@ __all__ = ("Resource",)
 
 logger = get_logger(__name__)
 
-_VACANT, _FULL, _CLOSED = _pool.VACANT, _pool.FULL, _pool.CLOSED
+_VACANT, _CLOSED = _pool.VACANT, _pool.CLOSED
+
+#: Whether each acquire and release is printed, and what is out knows who acquired it.
+_tracing = bool(os.environ.get("KOMBU_DEBUG_POOL"))
 
 
-class Resource:
+class Resource(_pool.Lender):
     """A pool of at most *limit* resources.
 
     Subclasses say what the resources are:
@@ -50,9 +59,14 @@ class Resource:
         self.preload = preload or 0
         if close_after_fork is not None:
             self.close_after_fork = close_after_fork
-        self._slots = _pool.SlotPool(limit or 0)
+        self._open(self._new_slots(), not limit)
         self._pid = forks.pid
         self.setup()
+
+    def _new_slots(self) -> _pool.SlotPool:
+        slots = _pool.SlotPool(self._limit or _pool.UNLIMITED)
+        slots.lost = _Lost(self)
+        return slots
 
     # -- what subclasses define ----------------------------------------------------------------------------------
 
@@ -64,69 +78,14 @@ class Resource:
         """Make a resource, or a lazy that makes one when :meth:`prepare` calls it."""
         raise NotImplementedError("subclass responsibility")
 
-    def prepare(self, resource: Any) -> Any:
-        """Return *resource*, ready for use."""
-        return resource
-
-    def is_usable(self, resource: Any) -> bool:
-        """Return whether *resource* is alive, as far as can be told without asking anybody."""
-        return True
-
     def close_resource(self, resource: Any) -> None:
         """Close *resource*."""
         resource.close()
-
-    def release_resource(self, resource: Any) -> None:
-        """Do what is to be done when *resource* comes back."""
 
     def collect_resource(self, resource: Any) -> None:
         """Let go of *resource* without delay."""
 
     # -- what users call -----------------------------------------------------------------------------------------
-
-    def acquire(self, block: bool = False, timeout: float | None = None) -> Any:
-        """Return a resource; its method ``release()``, or :meth:`release`, gives it back.
-
-        Arguments:
-            block: Whether to wait where all are in use. Who waits is served in order.
-            timeout: Seconds to wait at most, None for ever.
-
-        Raises:
-            kombu.exceptions.LimitExceeded: if all are in use and none came back in time; it has the attributes
-                ``limit`` and ``in_use``.
-            RuntimeError: if the pool is closed.
-        """
-        if self._pid != forks.pid:
-            self._after_fork()
-        if self._slots.closed:
-            raise RuntimeError("Acquire on closed pool")
-        if self._limit:
-            resource = self._fill(self._slots.acquire(block, timeout))
-        else:
-            resource = self.prepare(self.new())
-        self._give_release(resource)
-        return resource
-
-    def _fill(self, item: Any) -> Any:
-        """Return a resource for the place that was taken; *item* is what was in it."""
-        slots = self._slots
-        if item is _FULL:
-            self._refuse(slots.in_use)
-        if item is _CLOSED:
-            raise RuntimeError("Acquire on closed pool")
-        try:
-            if item is not _VACANT and not self.is_usable(item):
-                dead, item = item, _VACANT
-                slots.forget(dead)
-                self._let_go(dead)
-            if item is _VACANT:
-                item = self.new()
-            resource = self.prepare(item)
-        except BaseException:
-            self._give_up(item)
-            raise
-        slots.occupy(resource, item)
-        return resource
 
     def _give_up(self, item: Any) -> None:
         """Give a place back that could not be filled, for which *item* was meant."""
@@ -139,50 +98,53 @@ class Resource:
         finally:
             self._slots.vacate(item, keep=lazily)
 
-    def _refuse(self, in_use: int) -> NoReturn:
-        """Raise LimitExceeded."""
+    def _refuse(self, answer: Any, slots: _pool.SlotPool) -> NoReturn:
+        """Raise what says why there is no place."""
+        if answer is _CLOSED:
+            raise RuntimeError("Acquire on closed pool")
+        limit, in_use = slots.limit, slots.in_use
         exc: Any = self.LimitExceeded(
-            f"{type(self).__name__}: limit of {self._limit} reached, {in_use} in use."
+            f"{type(self).__name__}: limit of {limit} reached, {in_use} in use."
             " Release some, acquire with block=True, or raise the limit"
         )
-        exc.limit, exc.in_use = self._limit, in_use
+        exc.limit, exc.in_use = limit, in_use
         raise exc
 
-    def _give_release(self, resource: Any) -> None:
+    def _tie(self, resource: Any) -> None:
         """Give *resource* a method ``release()`` that returns it here, unless its class has one that does."""
-        if getattr(resource, "_pool", None) is self:
+        if getattr(type(resource), "release", None) is _pool.Lent.release:
+            resource._pool = self
             return
         present = getattr(resource, "release", None)
-        if isinstance(present, _Release) and present.pool is self:
+        if isinstance(present, _pool.Return) and present.pool is self:
             return
         try:
-            resource.release = _Release(self, resource)
+            resource.release = _pool.Return(self, resource)
         except (AttributeError, TypeError):
             # It takes no attributes, so its users call the release() of the pool.
             logger.debug("%s: %r has no room for release()", type(self).__name__, resource)
 
-    def release(self, resource: Any) -> None:
-        """Take *resource* back; harmless where that was done before."""
+    def _release_stray(self, resource: Any) -> None:
+        """Take what is not out: released twice, from another pool, or from before this one was reset."""
+        if self._slots.knows(resource):
+            return
+        owner = resource._pool if isinstance(resource, _pool.Lent) else None
+        if owner is None:
+            owner = getattr(getattr(resource, "release", None), "pool", None)
+        if isinstance(owner, Resource) and owner is not self:
+            raise ValueError(f"{resource!r} belongs to {owner!r}, not to {self!r}: release it there")
+        self._part_with(resource, self.close_resource)
+
+    def stats(self) -> dict[str, Any]:
+        """Return numbers about the pool, as a dict.
+
+        ``limit`` (None where there is none), ``idle``, ``in_use`` and ``waiting`` (threads) are of this moment.
+        ``made``, ``replaced``, ``waits`` (how often a thread had to wait) and ``waited`` (seconds, all waits together)
+        count since the pool, or this process, began.
+        """
         if self._pid != forks.pid:
             self._after_fork()
-        slots = self._slots
-        if not slots.withdraw(resource):
-            # Released twice; or not from this pool, or from before it was reset, or acquired without a limit.
-            if not slots.knows(resource):
-                self._part_with(resource, self.close_resource)
-            return
-        keep = False
-        try:
-            self.release_resource(resource)
-            keep = self.is_usable(resource)
-        finally:
-            if not keep:
-                try:
-                    self._let_go(resource)
-                finally:
-                    slots.vacate(resource, keep=False)
-        if keep and not slots.vacate(resource):
-            self._part_with(resource, self.close_resource)
+        return {**self._slots.stats(), "limit": self._limit or None}
 
     def replace(self, resource: Any) -> None:
         """Close *resource*, which is out of order, and let another one take its place."""
@@ -258,7 +220,11 @@ class Resource:
                 raise RuntimeError(f"Can't shrink pool when in use: was={before} now={now}")
             reset = True
         self._limit = limit
-        surplus = self._slots.resize(now)
+        surplus = self._slots.resize(now or _pool.UNLIMITED)
+        self._open(self._slots, not now)
+        if not now:
+            # Nothing is kept without a limit.
+            surplus += iter(self._slots.take, _VACANT)
         try:
             if reset:
                 self.force_close_all(close_pool=False)
@@ -296,14 +262,14 @@ class Resource:
             if self._pid == forks.pid:
                 return
             parents = self._slots
-            slots = _pool.SlotPool(parents.limit)
+            slots = self._new_slots()
             slots.closed = parents.closed
             out, idle = parents.inherited()
             if not self.close_after_fork:
                 for resource in idle:
                     slots.put(resource)
                 out = idle = []
-            self._slots = slots
+            self._open(slots, not self._limit)
             self._pid = forks.pid
         try:
             self._collect_all(out + idle)
@@ -327,6 +293,30 @@ class Resource:
     @property
     def _dirty(self) -> OutResources:
         return OutResources(self._slots)
+
+
+    # -- tracing ---------------------------------------------------------------------------------------------------
+
+    if _tracing:
+        _numbers = count(1)
+
+        def acquire(self, block: bool = False, timeout: float | None = None) -> Any:
+            number = next(self._numbers)
+            print(f"+{number} ACQUIRE {type(self).__name__}")
+            resource = super().acquire(block, timeout)
+            print(f"-{number} ACQUIRE {type(self).__name__}")
+            try:
+                resource._resource_id = number
+                resource.acquired_by = [*getattr(resource, "acquired_by", ()), traceback.format_stack()]
+            except AttributeError:
+                logger.debug("%s: %r has no room for who acquired it", type(self).__name__, resource)
+            return resource
+
+        def release(self, resource: Any) -> None:
+            number = getattr(resource, "_resource_id", "?")
+            print(f"+{number} RELEASE {type(self).__name__}")
+            super().release(resource)
+            print(f"-{number} RELEASE {type(self).__name__}")
 
 
 class IdleResources:
@@ -409,22 +399,23 @@ class OutResources:
         return f"<out: {self._slots.out_resources()!r}>"
 
 
-class _Release:
-    """Return one resource to its pool; this is the ``release`` of resources whose class has none that does.
+class _Lost:
+    """Free what a resource left behind that was dropped without release, and say so."""
 
-    The two refer to each other, since ``pool.acquire().release()`` and a ``release`` passed on have to work.  So one is
-    made for each resource, not for each use, and the pool unties them when it lets the resource go.
-    """
+    __slots__ = ("_owner",)
 
-    __slots__ = ("pool", "resource")
-
-    def __init__(self, pool: Resource, resource: Any) -> None:
-        self.pool = pool
-        self.resource = resource
+    def __init__(self, owner: Resource) -> None:
+        self._owner = weakref.ref(owner)
 
     def __call__(self) -> None:
-        """Return the resource to its pool; harmless where that was done before."""
-        self.pool.release(self.resource)
+        owner = self._owner()
+        if owner is None or sys.is_finalizing():
+            return
+        warnings.warn(
+            f"{type(owner).__name__}: a resource was dropped without release(); its place is free again",
+            ResourceWarning,
+            stacklevel=2,
+        )
 
 
 def _released() -> None:
@@ -432,7 +423,7 @@ def _released() -> None:
 
 
 def _untie(resource: Any) -> None:
-    if isinstance(getattr(resource, "release", None), _Release):
+    if isinstance(getattr(resource, "release", None), _pool.Return):
         resource.release = _released
 
 

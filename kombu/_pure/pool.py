@@ -1,6 +1,6 @@
 """Places for resources, and lending them: who has one, who waits for one.
 
-:class:`SlotPool` knows nothing of what the resources are.  It never makes, checks or closes one, and calls none of their
+:class:`SlotPool` knows nothing of what the resources are.  It never makes, checks or closes one and calls none of their
 methods, so nothing slow ever happens while its lock is held.  :class:`Lender` is what is done each time that one is
 acquired and released, and :class:`kombu.resource.Resource` does the rest.
 """
@@ -26,6 +26,7 @@ __all__ = (
     "SlotPool",
     "channel_is_open",
     "connection_is_open",
+    "evaluated",
 )
 
 
@@ -483,6 +484,11 @@ def connection_is_open(connection: Any) -> bool:
     return raw is not None and transport is not None and bool(transport.verify_connection(raw))
 
 
+def evaluated(self: Any, resource: Any) -> Any:
+    """Return *resource*, ready for use; what is lazy is made now.  (To be the method ``prepare`` of a pool.)"""
+    return resource() if callable(resource) else resource
+
+
 class Lender:
     """Lend resources: :meth:`acquire` and :meth:`release` of :class:`kombu.resource.Resource`, which has the rest."""
 
@@ -576,7 +582,8 @@ class Lender:
         keep = False
         try:
             self.release_resource(resource)
-            keep = (self._quick_check or self.is_usable)(resource)
+            # Where there is a quick check, the next acquire is soon enough for it.
+            keep = self._quick_check is not None or self.is_usable(resource)
         finally:
             if not keep:
                 try:

@@ -11,6 +11,7 @@ __all__ = (
     "SlotPool",
     "channel_is_open",
     "connection_is_open",
+    "evaluated",
 )
 
 ABI: int
@@ -72,3 +73,4 @@ class Lender:
 
 def channel_is_open(channel: Any) -> bool: ...
 def connection_is_open(connection: Any) -> bool: ...
+def evaluated(self: Any, resource: Any) -> Any: ...

@@ -26,6 +26,7 @@ __all__ = (
     "SlotPool",
     "channel_is_open",
     "connection_is_open",
+    "evaluated",
 )
 
 #: See kombu._core.ABI.
@@ -212,7 +213,7 @@ cdef class SlotPool:
     cdef slots_t _slots
     cdef Py_ssize_t _limit
     cdef object _waiters
-    cdef object _lock
+    cdef readonly object _lock
     cdef list _cells
     cdef _Reclaimer _reclaimer
     cdef Py_ssize_t _waits
@@ -748,6 +749,11 @@ def connection_is_open(connection):
     return raw is not None and transport is not None and bool(transport.verify_connection(raw))
 
 
+def evaluated(self, resource):
+    """Return *resource*, ready for use; what is lazy is made now.  (To be the method ``prepare`` of a pool.)"""
+    return resource() if callable(resource) else resource
+
+
 @cython.auto_pickle(False)
 cdef class Lender:
     """Lend resources: :meth:`acquire` and :meth:`release` of :class:`kombu.resource.Resource`, which has the rest."""
@@ -858,7 +864,8 @@ cdef class Lender:
             return
         try:
             self.release_resource(resource)
-            keep = self.is_usable(resource) if self._quick_check is None else self._quick_check(resource)
+            # Where there is a quick check, the next acquire is soon enough for it.
+            keep = self._quick_check is not None or self.is_usable(resource)
         finally:
             if not keep:
                 try:

@@ -47,8 +47,12 @@ class Things(Resource):
         self._preload()
 
     def new(self):
-        if self.failures:
-            raise self.failures.pop()
+        try:
+            failure = self.failures.pop()
+        except IndexError:  # without a look before, since another thread may be faster
+            failure = None
+        if failure is not None:
+            raise failure
         thing = Thing(len(self.made))
         self.made.append(thing)
         return thing
