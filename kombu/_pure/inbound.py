@@ -41,7 +41,7 @@ _SHORT = Struct(">H")
 class _Content:
     """A content under way on one channel: its method, then its header, then its body."""
 
-    __slots__ = ("method", "arguments", "properties", "size", "received", "stream", "view")
+    __slots__ = ("method", "arguments", "properties", "size", "received", "stream")
 
     def __init__(self, method: tuple[int, int], arguments: tuple) -> None:
         self.method = method
@@ -49,24 +49,18 @@ class _Content:
         self.properties: bytes | None = None
         self.size = self.received = 0
         self.stream: BytesIO | None = None
-        self.view: memoryview | None = None
 
     def allocate(self) -> None:
         # BytesIO takes and gives its bytes without a copy, so the body exists once, at the size it was announced with.
         # The kernel provides zeros as they are touched: announcing much and sending little costs nothing.
         self.stream = BytesIO(bytes(self.size))
-        self.view = self.stream.getbuffer()
 
     def add(self, data: memoryview) -> None:
-        assert self.view is not None
-        end = self.received + len(data)
-        self.view[self.received:end] = data
-        self.received = end
+        assert self.stream is not None
+        self.received += self.stream.write(data)
 
     def body(self) -> bytes:
-        assert self.view is not None and self.stream is not None
-        self.view.release()
-        self.view = None
+        assert self.stream is not None
         return self.stream.getvalue()
 
 

@@ -10,7 +10,7 @@ from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.errno cimport EAGAIN, EINTR, errno
 
-from kombu._speedups.inbound cimport Inbound
+from kombu._speedups.inbound cimport DELIVER, Inbound
 from kombu._speedups.message cimport Message
 
 import socket
@@ -52,7 +52,6 @@ cdef double GRACE = 0.02
 cdef double NEVER = float("inf")
 
 cdef tuple RETURN = (60, 50)
-cdef tuple DELIVER = (60, 60)
 cdef tuple CANCEL = (60, 30)
 cdef tuple CHANNEL_CLOSE = (20, 40)
 cdef tuple BLOCKED = (10, 60)

@@ -3,6 +3,10 @@
 from libc.stdint cimport uint64_t
 
 
+#: Shared, so that the receive loop knows a delivery by identity.
+cdef tuple DELIVER
+
+
 cdef class Content:
     cdef unsigned int channel_id
     cdef unsigned int method_id

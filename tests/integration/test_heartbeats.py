@@ -71,6 +71,7 @@ def test_they_are_sent_while_nothing_comes(broker: Any, connect: Any, proxy: Pro
     assert connection.connected
 
 
+@pytest.mark.parametrize("broker", ["tcp"], indirect=True)
 def test_they_can_be_sent_by_the_application_where_nothing_drains(broker: Any, connect: Any, proxy: Proxy) -> None:
     connection = connect(proxy.url(broker.url), heartbeat=1)
     connection.connect()
@@ -81,7 +82,9 @@ def test_they_can_be_sent_by_the_application_where_nothing_drains(broker: Any, c
     connection.default_channel.basic_qos(0, 1, False)
 
 
-@pytest.mark.parametrize("way", ["drain", "check", "request"])
+@pytest.mark.parametrize(
+    ("way", "broker"), [("drain", "tcp"), ("drain", "tls"), ("check", "tcp"), ("request", "tcp")], indirect=["broker"]
+)
 def test_a_silent_broker_is_noticed(way: str, rabbit: Rabbit, connect: Any) -> None:
     connection = connect(heartbeat=1, transport_options={"close_timeout": 0.2})
     channel = connection.default_channel

@@ -92,6 +92,7 @@ def test_requeued_and_fetched_messages_keep_memory_flat(connection: Connection, 
 
 
 @pytest.mark.leak
+@pytest.mark.parametrize("broker", ["tcp"], indirect=True)
 def test_channels_opened_and_closed_leave_nothing_and_get_no_slower(connection: Connection) -> None:
     connection.connect()
     numbers: set[int] = set()

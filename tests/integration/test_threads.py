@@ -215,3 +215,52 @@ def test_many_threads_share_one_connecting_connection(connect: Any, queue_name: 
             pool.submit(lambda: connection.default_channel) for _ in range(8)
         ]}
     assert len(channels) == 1
+
+
+@pytest.mark.parametrize("confirm", [False, True], ids=["plain", "confirms"])
+def test_a_channel_closed_while_threads_publish_on_it_costs_no_more_than_a_few_messages(
+    confirm: bool, connect: Any, queue_name: str
+) -> None:
+    """A frame written for it after our agreement to its closing would have the broker close the connection."""
+    connection = connect(transport_options={"confirm_publish": confirm})
+    queue = Queue(queue_name, durable=False)(connection.channel())
+    queue.declare()
+    shared = connection.channel()
+
+    def publish(number: int) -> int:
+        producer = Producer(shared, routing_key=queue_name)
+        refused = 0
+        for n in range(60):
+            missing = {"exchange": f"{queue_name}-missing"} if n % 10 == number else {}
+            try:
+                producer.publish(b"x" * 500, **missing, **BINARY)
+            except connection.channel_errors as exc:
+                assert exc.reply_code == 404
+                refused += 1
+        return refused
+
+    told = 0
+    with ThreadPoolExecutor(5) as pool:
+        futures = [pool.submit(publish, number) for number in range(5)]
+        while not all(future.done() for future in futures):
+            try:
+                connection.drain_events(timeout=0.02)
+            except TimeoutError:
+                continue
+            except connection.channel_errors as exc:
+                assert exc.reply_code == 404
+                told += 1
+        assert told + sum(future.result(timeout=30) for future in futures) > 0
+    assert connection.connected
+    assert queue.queue_declare(passive=True).queue == queue_name
+    with pytest.raises(TimeoutError):
+        drain_past_errors(connection)
+
+
+def drain_past_errors(connection: Connection) -> None:
+    """Drain what is left to be said of closed channels, until nothing comes any more."""
+    while True:
+        try:
+            connection.drain_events(timeout=0.1)
+        except connection.channel_errors as exc:
+            assert exc.reply_code == 404

@@ -38,6 +38,23 @@ def test_an_idle_wait_uses_no_processor_time(connection: Connection) -> None:
     assert time.process_time() - used < 0.3
 
 
+def test_a_time_limit_may_be_longer_than_a_poll_can_count(
+    connect: Any, connection: Connection, queue_name: str
+) -> None:
+    seen: list[Any] = []
+
+    def publish_late() -> None:
+        time.sleep(0.2)
+        Producer(connection, routing_key=queue_name).publish("late")
+
+    consuming = connect()
+    queue = Queue(queue_name, durable=False)
+    with Consumer(consuming, queue, callbacks=[lambda body, message: seen.append(body)], no_ack=True):
+        with Background(publish_late):
+            consuming.drain_events(timeout=1e9)
+    assert seen == ["late"]
+
+
 def test_a_trickle_does_not_extend_the_time(
     broker: Any, connect: Any, connection: Connection, proxy: Proxy, queue_name: str
 ) -> None:

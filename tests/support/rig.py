@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,9 @@ from typing import Any
 import wire
 from patience import PATIENCE, Background
 from streams import Channel
+
+#: How a link may be used: on Windows its descriptor never is.
+LINKS = ("object",) if sys.platform == "win32" else ("fd", "object")
 
 
 class Link:

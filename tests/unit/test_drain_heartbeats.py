@@ -13,11 +13,11 @@ from amqp.exceptions import ConnectionForced, RecoverableConnectionError
 
 import wire
 from patience import PATIENCE, until
-from rig import Rig, Task
+from rig import LINKS, Rig, Task
 from streams import delivery
 
 
-@pytest.fixture(params=["fd", "object"])
+@pytest.fixture(params=LINKS)
 def rig(core, request) -> Iterator[Rig]:
     made = Rig(core, request.param == "fd")
     yield made

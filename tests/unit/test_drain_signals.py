@@ -15,11 +15,11 @@ import pytest
 from amqp.exceptions import RecoverableConnectionError
 
 from patience import PATIENCE
-from rig import Rig, Task
+from rig import LINKS, Rig, Task
 from streams import delivery
 
 
-@pytest.fixture(params=["fd", "object"])
+@pytest.fixture(params=LINKS)
 def rig(core, request) -> Iterator[Rig]:
     made = Rig(core, request.param == "fd")
     yield made

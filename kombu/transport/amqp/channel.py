@@ -1,34 +1,29 @@
-"""AMQP channel: consuming, acknowledging and publishing on our receive and write paths."""
+"""AMQP channel: its states, consuming and acknowledging on our receive and write paths."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from time import monotonic
 from typing import Any
 
 import amqp
 from amqp import spec
-from amqp.exceptions import ChannelError, ConsumerCancelled, MessageNacked, RecoverableConnectionError, error_for_code
+from amqp.exceptions import ChannelError, ConsumerCancelled, RecoverableConnectionError, error_for_code
 from amqp.protocol import queue_declare_ok_t
 
 from ..._core import frames
 from ...forks import ProcessLock
 from ...message import Message as CoreMessage
 from ..base import StdChannel, to_rabbitmq_queue_arguments
-from .confirms import Confirms
 from .message import Message
-from .waiting import AwaitsReplies
+from .publishing import Publishes
 
 __all__ = ("Channel",)
 
 logger = logging.getLogger("amqp")
 
-#: Seconds without a publish after which the next one first looks whether the peer is still there.
-LOOK_AFTER = 0.02
 
-
-class Channel(AwaitsReplies, amqp.Channel, StdChannel):
+class Channel(Publishes, amqp.Channel, StdChannel):
     """A channel of a :class:`~kombu.transport.amqp.connection.Connection`.
 
     When the broker closes it, a channel that had consumers or unacknowledged deliveries stays closed, and each later
@@ -60,12 +55,9 @@ class Channel(AwaitsReplies, amqp.Channel, StdChannel):
         self._opening = ProcessLock()
         #: Held while the channel is closed by the broker.
         self._closing = ProcessLock()
-        self._confirms = Confirms()
-        self._wants_confirms = False
         self._unnamed: list[tuple[Any, Any, bool]] = []
         # The connection, while the channel is given up but its number is not free: the peer has yet to agree.
         self._left_behind: Any = None
-        self._last_look = 0.0
         self._writer: Any = connection._writer
         # The amqp package's constructor shows the channel to the connection's other threads before it makes these.
         self.is_open = False
@@ -131,9 +123,9 @@ class Channel(AwaitsReplies, amqp.Channel, StdChannel):
         self.channel_id = connection._get_free_channel_id()
         connection.channels[self.channel_id] = self
         # Until all is as it was, the channel counts as closed: others wait for their turn here.
-        super().send_method(spec.Channel.Open, "s", ("",), wait=spec.Channel.OpenOk)
+        self.send_at(self.closings, spec.Channel.Open, "s", ("",), wait=spec.Channel.OpenOk)
         if self._wants_confirms:
-            super().send_method(spec.Confirm.Select, "b", (False,), wait=spec.Confirm.SelectOk)
+            self.send_at(self.closings, spec.Confirm.Select, "b", (False,), wait=spec.Confirm.SelectOk)
             self._begin_confirms()
         self.close_error = None
         self._may_reopen = False
@@ -149,9 +141,11 @@ class Channel(AwaitsReplies, amqp.Channel, StdChannel):
         returns_tuple: bool = False,
     ) -> Any:
         """Send a method and, with *wait*, return its reply's arguments; as the ``amqp`` package's method does."""
+        # Looked up before the state, so that the channel cannot be closed in between without being noticed.
+        closings = self.closings
         if self.close_error is not None or self.connection is None:
             self._make_usable()
-        return super().send_method(sig, format, args, content, wait, callback, returns_tuple)
+        return self.send_at(closings, sig, format, args, wait, callback, returns_tuple)
 
     def collect(self) -> None:
         """Forget everything that belongs to the open channel."""
@@ -207,8 +201,9 @@ class Channel(AwaitsReplies, amqp.Channel, StdChannel):
         argsig: str = "BsBB",
     ) -> None:
         """Close the channel: in any state, any number of times, within the connection's ``close_timeout``."""
-        connection = self.connection
-        if connection is None or not connection.connected or not self.is_open or self.is_closing:
+        connection, closings = self.connection, self.closings
+        gone = self.close_error is not None or not self.is_open
+        if connection is None or not connection.connected or gone or self.is_closing:
             self._forget()
             return
         timeout = connection.close_timeout
@@ -218,7 +213,7 @@ class Channel(AwaitsReplies, amqp.Channel, StdChannel):
         try:
             arguments = frames.encode_arguments(argsig, (reply_code, reply_text, *method_sig))
             farewell = frames.encode_method(self.channel_id, *spec.Channel.Close, arguments)
-            self.request(farewell, spec.Channel.CloseOk, timeout)
+            self.request(closings, farewell, spec.Channel.CloseOk, timeout)
         except TimeoutError:
             # The peer does not answer.  The number stays taken until it does: frames for it may still come.
             self.is_open = False
@@ -251,6 +246,10 @@ class Channel(AwaitsReplies, amqp.Channel, StdChannel):
             self.connection = None
 
     # -- declaring
+
+    def prepare_queue_arguments(self, arguments: Any, **kwargs: Any) -> Any:
+        """Return queue arguments with kombu's options in RabbitMQ's terms."""
+        return to_rabbitmq_queue_arguments(arguments, **kwargs)
 
     def queue_declare(
         self,
@@ -412,17 +411,19 @@ class Channel(AwaitsReplies, amqp.Channel, StdChannel):
 
     def basic_reject(self, delivery_tag: int, requeue: bool, argsig: str = "Lb") -> None:
         """Reject a delivery: discard or dead-letter it, or put it back into its queue."""
+        closings = self.closings
         if self.close_error is not None or self.connection is None:
             self._refuse_tag(delivery_tag)
-        self._writer.write([frames.encode_reject(self.channel_id, delivery_tag, requeue)], None, self, self.closings)
+        self._writer.write([frames.encode_reject(self.channel_id, delivery_tag, requeue)], None, self, closings)
         self.unacked.discard(delivery_tag)
 
     def basic_nack(self, delivery_tag: int, multiple: bool = False, requeue: bool = True) -> None:
         """Reject a delivery; with *multiple*, all up to it (RabbitMQ's extension)."""
+        closings = self.closings
         if self.close_error is not None or self.connection is None:
             self._refuse_tag(delivery_tag)
         frame = frames.encode_nack(self.channel_id, delivery_tag, multiple, requeue)
-        self._writer.write([frame], None, self, self.closings)
+        self._writer.write([frame], None, self, closings)
         if multiple:
             self._settle_up_to(delivery_tag)
         else:
@@ -446,189 +447,3 @@ class Channel(AwaitsReplies, amqp.Channel, StdChannel):
         result = super().basic_recover(requeue)
         self.unacked.clear()
         return result
-
-    # -- publishing
-
-    def prepare_message(
-        self,
-        body: Any,
-        priority: int | None = None,
-        content_type: str | None = None,
-        content_encoding: str | None = None,
-        headers: dict[str, Any] | None = None,
-        properties: dict[str, Any] | None = None,
-        _Message: Callable[..., Any] = amqp.Message,
-    ) -> Any:
-        """Return what :meth:`basic_publish` sends."""
-        return _Message(
-            body,
-            priority=priority,
-            content_type=content_type,
-            content_encoding=content_encoding,
-            application_headers=headers,
-            **(properties or {}),
-        )
-
-    def prepare_queue_arguments(self, arguments: Any, **kwargs: Any) -> Any:
-        """Return queue arguments with kombu's options in RabbitMQ's terms."""
-        return to_rabbitmq_queue_arguments(arguments, **kwargs)
-
-    def _encode(
-        self, msg: Any, exchange: str, routing_key: str, mandatory: bool, immediate: bool, frame_max: int
-    ) -> list[Any]:
-        properties = msg.properties
-        body = msg.body
-        if isinstance(body, str):
-            encoding = properties.get("content_encoding")
-            if encoding is None:
-                encoding = "utf-8"
-                properties = {**properties, "content_encoding": encoding}
-            body = body.encode(encoding)
-        return frames.encode_publish(
-            self.channel_id,
-            exchange or "",
-            routing_key or "",
-            mandatory,
-            immediate,
-            frames.encode_properties(properties),
-            b"" if body is None else body,
-            frame_max,
-        )
-
-    def _basic_publish(
-        self,
-        msg: Any,
-        exchange: str = "",
-        routing_key: str = "",
-        mandatory: bool = False,
-        immediate: bool = False,
-        timeout: float | None = None,
-        confirm_timeout: float | None = None,
-        argsig: str = "Bssbb",
-    ) -> None:
-        """Publish a message; it is with the kernel when this returns.
-
-        Arguments:
-            timeout: seconds that the write may take.
-
-        Raises:
-            amqp.exceptions.RecoverableConnectionError: the connection is closed, or the write took longer.
-            amqp.exceptions.ChannelError: the broker has closed the channel.
-            OSError: the connection is lost.
-        """
-        connection = self._before_publish()
-        closings = self.closings
-        buffers = self._encode(msg, exchange, routing_key, mandatory, immediate, connection.frame_max)
-        self._write_publish(buffers, timeout, closings)
-
-    basic_publish = _basic_publish
-
-    def _before_publish(self) -> Any:
-        connection = self.connection
-        if self.close_error is not None or connection is None:
-            connection = self._make_usable()
-        now = monotonic()
-        if now - self._last_look > LOOK_AFTER:
-            # A peer that left, or closed this channel, while nothing was sent: find out before a message is lost.
-            with self.waits():
-                connection.check_alive()
-                connection.raise_unreported(self)
-            if self.close_error is not None or self.connection is None:
-                connection = self._make_usable()
-        self._last_look = now
-        return connection
-
-    def _write_publish(self, buffers: list[Any], timeout: float | None, closings: int) -> None:
-        try:
-            self._writer.write(buffers, timeout, self, closings)
-        except TimeoutError as error:
-            if error.errno is not None:
-                raise
-            raise RecoverableConnectionError(f"basic_publish: timed out after {timeout} seconds") from error
-
-    def basic_publish_confirm(
-        self,
-        msg: Any,
-        exchange: str = "",
-        routing_key: str = "",
-        mandatory: bool = False,
-        immediate: bool = False,
-        timeout: float | None = None,
-        confirm_timeout: float | None = None,
-        argsig: str = "Bssbb",
-    ) -> None:
-        """Publish a message and wait until the broker has taken responsibility for it.
-
-        Arguments:
-            timeout: seconds that the write may take; also the wait's where *confirm_timeout* is not given.
-            confirm_timeout: seconds to wait for the broker's answer; by default the connection's.
-
-        Raises:
-            amqp.exceptions.MessageNacked: the broker refused it.
-            socket.timeout: no answer came in time; the message may or may not have been taken.
-            amqp.exceptions.ChannelError: the message was returned, or the broker closed the channel.
-            amqp.exceptions.RecoverableConnectionError, OSError: the connection is closed or lost.
-        """
-        connection = self._before_publish()
-        wait = confirm_timeout if confirm_timeout is not None else timeout
-        if wait is None:
-            wait = connection.confirm_timeout
-        with self.waits():
-            with self._opening:
-                if not self._confirm_selected:
-                    self.confirm_select()
-                confirms, closings = self._confirms, self.closings
-                buffers = self._encode(msg, exchange, routing_key, mandatory, immediate, connection.frame_max)
-                tag = confirms.expect((exchange or "", routing_key or "") if mandatory else None)
-                try:
-                    self._write_publish(buffers, timeout, closings)
-                except BaseException:
-                    confirms.retract(tag)
-                    raise
-            try:
-                self.wait_until(lambda: confirms.settled(tag), wait)
-            except TimeoutError:
-                raise TimeoutError(f"the broker did not confirm publish {tag} within {wait:g} seconds") from None
-            finally:
-                outcome = confirms.outcome(tag)
-        if outcome is not None:
-            raise outcome
-
-    def confirm_select(self, nowait: bool = False) -> Any:
-        """Put the channel into confirm mode: the broker answers each publish from here on."""
-        with self._opening:
-            if self._confirm_selected:
-                return None
-            result = super().confirm_select(nowait)
-            # A callback that ran meanwhile may have been here before.
-            if not self._confirm_selected:
-                self._begin_confirms()
-            return result
-
-    def _begin_confirms(self) -> None:
-        # Those who still wait for answers from the channel's previous life keep its numbers.
-        self._confirms = Confirms()
-        self._confirm_selected = self._wants_confirms = True
-
-    def _on_basic_return(
-        self, reply_code: int, reply_text: str, exchange: str, routing_key: str, message: CoreMessage
-    ) -> None:
-        error = error_for_code(reply_code, reply_text, spec.Basic.Return, ChannelError)
-        handlers = list(self.events.get("basic_return") or ())
-        for callback in handlers:
-            callback(error, exchange, routing_key, message)
-        # With confirms, the answer that follows settles the publish; it raises this.
-        if not handlers and not self._confirms.returned(exchange, routing_key, error):
-            self.connection.report(self, error)
-
-    def _on_basic_ack(self, delivery_tag: int, multiple: bool) -> None:
-        self._confirms.settle(delivery_tag, multiple, None)
-        for callback in list(self.events["basic_ack"]):
-            callback(delivery_tag, multiple)
-
-    def _on_basic_nack(self, delivery_tag: int, multiple: bool) -> None:
-        self._confirms.settle(
-            delivery_tag, multiple, MessageNacked(f"the broker refused the message with publish tag {delivery_tag}")
-        )
-        for callback in list(self.events["basic_nack"]):
-            callback(delivery_tag, multiple)

@@ -418,7 +418,7 @@ class Connection(AwaitsReplies, amqp.Connection):
         try:
             arguments = frames.encode_arguments(argsig, (reply_code, reply_text, *method_sig))
             farewell = frames.encode_method(0, *spec.Connection.Close, arguments)
-            self.request(farewell, spec.Connection.CloseOk, self.close_timeout)
+            self.request(self.closings, farewell, spec.Connection.CloseOk, self.close_timeout)
         except (OSError, amqp.AMQPError) as error:
             # The peer does not answer, left or closed first: in any case there is nobody left to agree with.
             logger.debug("closing %r: %r", self, error)

@@ -22,6 +22,9 @@ __all__ = ("Link", "TLSLink", "WriteTimedOut", "link_for")
 #: Buffers handed to one system call; far below every platform's IOV_MAX.
 BUFFERS_A_CALL = 64
 
+#: Seconds that one wait takes at most: poll counts milliseconds in 32 bits, and who waits longer looks again.
+LONGEST_WAIT = 1_000_000.0
+
 _MORE = getattr(socket, "MSG_MORE", 0)
 _NOSIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
 
@@ -145,6 +148,8 @@ class Link:
         if self.closed:
             raise OSError("the connection's socket has been closed")
         fd = self._fd
+        if timeout is not None and timeout > LONGEST_WAIT:
+            timeout = LONGEST_WAIT
         # Looked up at each call: gevent and eventlet put their own functions there.
         if self.patched or not hasattr(select, "poll"):
             wanted = [fd]

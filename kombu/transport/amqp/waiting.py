@@ -64,20 +64,34 @@ class AwaitsReplies:
             amqp.exceptions.AMQPError: the channel or the connection is closed, or was closed meanwhile.
             OSError: the connection is lost.
         """
+        return self.send_at(self.closings, sig, format, args, wait, callback, returns_tuple)
+
+    def send_at(
+        self,
+        closings: int,
+        sig: tuple[int, int],
+        format: str | None = None,
+        args: Any = None,
+        wait: Any = None,
+        callback: Callable[..., Any] | None = None,
+        returns_tuple: bool = False,
+    ) -> Any:
+        """Do what :meth:`send_method` says, unless :attr:`closings` is no longer *closings*."""
         if self.connection is None:
             raise RecoverableConnectionError("connection already closed")
-        request = frames.encode_method(
+        frame = frames.encode_method(
             self.channel_id, sig[0], sig[1], frames.encode_arguments(format, args) if format else b""
         )
         sent = ensure_promise(callback)
         if not wait:
-            self.connection.frame_writer.write([request], None, self, self.closings)
+            self.connection.frame_writer.write([frame], None, self, closings)
             sent()
             return sent
-        return self.request(request, wait, returns_tuple=returns_tuple, sent=sent)
+        return self.request(closings, frame, wait, returns_tuple=returns_tuple, sent=sent)
 
     def request(
         self,
+        closings: int,
         frame: bytes,
         method: Any,
         timeout: float | None = None,
@@ -86,7 +100,6 @@ class AwaitsReplies:
     ) -> Any:
         """Write *frame*, call *sent*, and return the arguments of the reply, *method*; see :meth:`wait`."""
         deadline = None if timeout is None else monotonic() + timeout
-        closings = self.closings
         # Another thread may read the reply as soon as the request is out, so it is expected before.
         with self.waits(), self._expecting(method) as promise:
             self.connection.frame_writer.write([frame], timeout, self, closings)
