@@ -124,8 +124,8 @@ def make_site(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """Give ``make_site(...)``: an application of its own at RabbitMQ, closed in the end."""
     made: list[Any] = []
 
-    def make(backend: str = "rpc://", **settings: Any) -> Site:
-        app = make_site_app(rabbit.url(), backend, f"q-{secrets.token_hex(4)}", **settings)
+    def make(backend: str = "rpc://", broker: str | None = None, **settings: Any) -> Site:
+        app = make_site_app(broker or rabbit.url(), backend, f"q-{secrets.token_hex(4)}", **settings)
         made.append(app)
         return Site(app)
 
@@ -152,7 +152,7 @@ def start(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             pool=pool,
             queue=queue,
             concurrency=concurrency,
-            broker=rabbit.url(),
+            broker=site.app.conf.broker_url,
             backend=site.app.conf.result_backend,
             settings={"task_default_queue": queue, **settings},
         )

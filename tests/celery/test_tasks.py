@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from datetime import datetime, timedelta, timezone
 
@@ -9,6 +10,7 @@ import pytest
 from celery import chain, chord, group
 from celery.exceptions import TaskRevokedError
 
+from celery_worker import Command
 from patience import until
 
 #: Seconds to wait for a result: a bound against hanging.
@@ -133,6 +135,25 @@ def test_processes_of_the_pool_come_and_go_beside_open_connections(make_site, st
         results = [site.task("add").delay(i, 1) for i in range(40)]
         assert [result.get(timeout=BOUND) for result in results] == [i + 1 for i in range(40)]
         assert worker.warm_shutdown() == 0
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "gevent"])
+def test_tasks_and_results_go_over_tls(make_site, start, rabbit, pool):
+    options = {**rabbit.tls_options(), "cert_reqs": int(ssl.CERT_REQUIRED)}
+    site = make_site(broker=rabbit.tls_url(), broker_use_ssl=options)
+    with start(site, pool, concurrency=2, broker_use_ssl=options) as worker:
+        results = [site.task("add").delay("x" * 50_000, str(i)) for i in range(20)]
+        assert [len(result.get(timeout=BOUND)) for result in results] == [50_001] * 10 + [50_002] * 10
+        assert worker.warm_shutdown() == 0
+
+
+def test_the_scheduler_sends_tasks_again_and_again(make_site, start, rabbit, notes, tmp_path):
+    site = make_site()
+    task = {"task": "proj.tasks.note", "schedule": 0.3, "args": [notes.path, "due"]}
+    settings = {"task_default_queue": site.app.conf.task_default_queue, "beat_schedule": {"often": task}}
+    arguments = ["beat", "--schedule", str(tmp_path / "schedule"), "--pidfile", ""]
+    with start(site, "solo"), Command(tmp_path, *arguments, broker=rabbit.url(), settings=settings, name="beat"):
+        until(lambda: notes.count("due") >= 4, BOUND)
 
 
 @pytest.fixture(scope="module")
