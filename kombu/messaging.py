@@ -34,13 +34,13 @@ __all__ = ("Exchange", "Queue", "Producer", "Consumer")
 
 logger = get_logger(__name__)
 
-Lent, channel_is_open = _pool.Lent, _pool.channel_is_open
+channel_is_open = _pool.channel_is_open
 
 _ProducerT = TypeVar("_ProducerT", bound="Producer")
 _ConsumerT = TypeVar("_ConsumerT", bound="Consumer")
 
 
-class Producer(Lent):
+class Producer(_pool.Lent):
     """Publish messages.
 
     A producer that is given a connection takes its default channel when it is first needed.
@@ -306,7 +306,7 @@ class Producer(Lent):
                 pool.replace(connection)
         self.release()
 
-    close = Lent.release
+    close = _pool.Lent.release
 
     def _prepare(
         self, body: Any, serializer: str | None = None, content_type: str | None = None,

@@ -12,18 +12,24 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tarfile
+import time
 import venv
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 UPSTREAM = "kombu==5.7.0"
+
+#: Seconds that a piece may take.
+LIMIT = 7200
 
 #: What Celery's tests import, beside Celery: modules that lack something are errors on both sides.
 PACKAGES = (
@@ -130,7 +136,7 @@ def results(python: Path, tests: Path, piece: str, report: Path, timeout: float 
     home = report.parent / "home"
     home.mkdir(exist_ok=True)
     with report.with_suffix(".log").open("wb") as log:
-        subprocess.run(
+        process = subprocess.Popen(
             [
                 *(str(python), "-m", "pytest", "--quiet", "-p", "no:cacheprovider"),
                 *("--continue-on-collection-errors", f"--junitxml={report}"),
@@ -142,7 +148,17 @@ def results(python: Path, tests: Path, piece: str, report: Path, timeout: float 
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
+        # Some of the tests leave processes behind, which pytest then waits for when it has written its report.
+        deadline = time.monotonic() + LIMIT
+        while process.poll() is None and not report.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
     if not report.exists():
         raise Failed(f"the tests of {piece or 't/unit'} did not come to an end, see {log.name}")
     found: dict[str, Result] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import secrets
 import sys
 from collections.abc import Callable, Iterator
@@ -37,6 +38,25 @@ collect_ignore = (
 
 if str(FOLDER) not in sys.path:
     sys.path.append(str(FOLDER))  # for proj
+
+
+@pytest.fixture(scope="package", autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Undo what Celery does to logging: other tests look at what is logged."""
+    root = logging.getLogger()
+    before = (root.level, list(root.handlers), logging.root.manager.disable)
+    known = {name: logging.getLogger(name) for name in list(logging.root.manager.loggerDict)}
+    states = {name: (each.level, each.propagate, each.disabled, list(each.handlers)) for name, each in known.items()}
+    yield
+    root.setLevel(before[0])
+    root.handlers[:] = before[1]
+    logging.disable(before[2])
+    for name in list(logging.root.manager.loggerDict):
+        logger = logging.getLogger(name)
+        level, propagate, disabled, handlers = states.get(name, (logging.NOTSET, True, False, []))
+        logger.setLevel(level)
+        logger.propagate, logger.disabled = propagate, disabled
+        logger.handlers[:] = handlers
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
