@@ -40,7 +40,7 @@ if str(FOLDER) not in sys.path:
     sys.path.append(str(FOLDER))  # for proj
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def logging_as_it_was() -> Iterator[None]:
     """Undo what Celery does to logging: other tests look at what is logged."""
     root = logging.getLogger()
