@@ -426,7 +426,7 @@ class Receiver(Inbound):
             raise TimeoutError("timed out")
         self._waiting += 1
         try:
-            self._turn.wait(remaining)
+            self._turn.wait(None if remaining is None else min(remaining, threading.TIMEOUT_MAX))
         finally:
             self._waiting -= 1
 

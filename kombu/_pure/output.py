@@ -85,7 +85,7 @@ class Writer:
             return
         # Whoever is writing may have all the time in the world.
         deadline = monotonic() + timeout
-        if not self.lock.acquire(timeout=max(0.0, timeout)):
+        if not self.lock.acquire(timeout=min(max(0.0, timeout), threading.TIMEOUT_MAX)):
             raise TimeoutError("timed out: another thread is writing")
         try:
             self._write_for(channel, closings, buffers, max(0.0, deadline - monotonic()))

@@ -537,7 +537,7 @@ cdef class Receiver(Inbound):
                 if wait and ready is not None and ready():
                     wait = False
                 if wait and self.failure is None:
-                    self.turn.wait(None if remaining == NEVER else remaining)
+                    self.turn.wait(None if remaining == NEVER else min(remaining, <double>threading.TIMEOUT_MAX))
             finally:
                 with cython.critical_section(self):
                     self.waiting -= 1

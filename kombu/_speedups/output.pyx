@@ -80,7 +80,7 @@ cdef class Writer:
             return
         # Whoever is writing may have all the time in the world.
         deadline = monotonic() + timeout
-        if not self.lock.acquire(True, max(0.0, timeout)):
+        if not self.lock.acquire(True, min(max(0.0, timeout), threading.TIMEOUT_MAX)):
             raise TimeoutError("timed out: another thread is writing")
         try:
             self.write_for(channel, closings, buffers, max(0.0, deadline - monotonic()))

@@ -250,17 +250,17 @@ def test_a_channel_closed_while_threads_publish_on_it_costs_no_more_than_a_few_m
             except connection.channel_errors as exc:
                 assert exc.reply_code == 404
                 told += 1
-        assert told + sum(future.result(timeout=30) for future in futures) > 0
-    assert connection.connected
+        told += sum(future.result(timeout=30) for future in futures)
     assert queue.queue_declare(passive=True).queue == queue_name
-    with pytest.raises(TimeoutError):
-        drain_past_errors(connection)
-
-
-def drain_past_errors(connection: Connection) -> None:
-    """Drain what is left to be said of closed channels, until nothing comes any more."""
+    # Some of it may have been too quick for the answers.
     while True:
         try:
             connection.drain_events(timeout=0.1)
+        except TimeoutError:
+            break
         except connection.channel_errors as exc:
             assert exc.reply_code == 404
+            told += 1
+    assert told > 0
+    assert connection.connected
+    assert queue.queue_declare(passive=True).queue == queue_name

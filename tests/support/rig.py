@@ -42,7 +42,7 @@ class Link:
             raise OSError("the connection's socket has been closed")
         self.waits.append(threading.get_ident())
         try:
-            return bool(select.select([self.sock], [], [], timeout)[0])
+            return bool(select.select([self.sock], [], [], None if timeout is None else min(timeout, 1e6))[0])
         finally:
             self.waits.remove(threading.get_ident())
 

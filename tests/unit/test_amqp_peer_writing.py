@@ -147,6 +147,12 @@ def test_a_publish_does_not_wait_longer_for_another_one_than_it_may(any_peer, co
     until(lambda: session.arrived("basic.publish")[-1:] and session.arrived("basic.publish")[-1].body == b"last")
 
 
+def test_a_publish_may_take_any_number_of_seconds(any_peer, connect):
+    channel = connect(any_peer).channel()
+    publish(channel, bytes(1_000_000), timeout=1e12)
+    assert len(any_peer.session().expect("basic.publish").body) == 1_000_000
+
+
 def test_a_thread_that_drains_is_told_of_a_frame_cut_short(peer, connect):
     connection = connect(peer)
     channel = connection.channel()
