@@ -121,7 +121,7 @@ def test_a_publish_to_a_peer_that_does_not_read_can_time_out(any_peer, connect):
     session = any_peer.session()
     session.pause_reading()
     started = time.monotonic()
-    with pytest.raises(RecoverableConnectionError, match="within 0.2 seconds; a frame is cut short"):
+    with pytest.raises(RecoverableConnectionError, match=r"within 0\.[0-9]+ seconds; a frame is cut short"):
         publish(channel, bytes(50_000_000), timeout=0.2)
     assert time.monotonic() - started < PATIENCE
     session.resume_reading()
