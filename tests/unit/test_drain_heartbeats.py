@@ -37,14 +37,12 @@ class Beats:
 
 
 def test_heartbeats_are_sent_while_nothing_comes(rig):
-    beats = Beats(rig.receiver, 0.5)
-    started = time.monotonic()
-    sender = Task(lambda: [rig.send(wire.HEARTBEAT_FRAME) or time.sleep(0.1) for _ in range(12)])
+    beats = Beats(rig.receiver, 0.25)
+    sender = Task(lambda: [rig.send(wire.HEARTBEAT_FRAME) or time.sleep(0.05) for _ in range(12)])
     with pytest.raises(socket.timeout):
-        rig.receiver.drain_events(timeout=1.0)
+        rig.receiver.drain_events(timeout=0.5)
     # One every half interval at least.
     assert len(beats.times) >= 4
-    assert beats.times[0] - started < 1
     sender.join()
 
 
@@ -132,11 +130,11 @@ def test_silence_is_noticed_by_the_tick_of_an_event_loop(rig):
 
 
 def test_a_slow_callback_is_no_silence_of_the_peer(rig):
-    beats = Beats(rig.receiver, 0.1)
+    beats = Beats(rig.receiver, 0.05)
 
     def slow(message: Any) -> None:
         rig.take(message)
-        time.sleep(0.3)
+        time.sleep(0.15)
 
     rig.channels[1].callbacks["c"] = slow
     rig.send(delivery(b"1"))
@@ -150,12 +148,12 @@ def test_a_slow_callback_is_no_silence_of_the_peer(rig):
 
 
 def test_bytes_that_wait_in_the_kernel_are_no_silence(rig):
-    beats = Beats(rig.receiver, 0.1)
+    beats = Beats(rig.receiver, 0.05)
 
     def slow(message: Any) -> None:
         rig.take(message)
         rig.send(wire.HEARTBEAT_FRAME)
-        time.sleep(0.3)
+        time.sleep(0.15)
 
     rig.channels[1].callbacks["c"] = slow
     # All in the buffer at once, so that the socket is not read between them.
@@ -190,13 +188,13 @@ def test_heartbeats_are_sent_while_the_socket_never_runs_dry(core):
 
 
 def test_a_frame_that_comes_slowly_is_no_silence(rig):
-    Beats(rig.receiver, 0.1)
+    Beats(rig.receiver, 0.05)
     data = delivery(b"x" * 12)
 
     def trickle() -> None:
         for octet in data:
             rig.send(bytes([octet]))
-            time.sleep(0.02)
+            time.sleep(0.004)
 
     sender = Task(trickle)
     rig.receiver.drain_events(timeout=PATIENCE)
