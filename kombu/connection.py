@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
+from inspect import signature
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -18,6 +20,7 @@ from .resource import Resource
 from .retry import Operation, RetryPolicy, Revival, operation_of
 from .transport import get_transport_cls, supports_librabbitmq
 from .utils.functional import lazy
+from .utils.limits import check_max_events
 from .utils.objects import cached_property
 from .utils.url import parse_url, urlparse
 
@@ -55,6 +58,15 @@ _Result = TypeVar("_Result")
 _UNSET: Any = object()
 
 
+@lru_cache(maxsize=64)
+def _takes_max_events(transport_class: type) -> bool:
+    """Return whether ``drain_events`` of the transport names the argument; one that takes any may not know it."""
+    try:
+        return "max_events" in signature(transport_class.drain_events).parameters  # type: ignore[attr-defined]
+    except (AttributeError, TypeError, ValueError):
+        return False
+
+
 class Connection(Link):
     """A connection to a broker, made when it is first needed.
 
@@ -87,34 +99,47 @@ class Connection(Link):
 
     # -- using ---------------------------------------------------------------------------------------------------
 
-    def drain_events(self, timeout: float | None = _UNSET, **kwargs: Any) -> Any:
-        """Wait for one event from the broker, and call what is there for it.
+    def drain_events(self, timeout: float | None = _UNSET, max_events: int = 1, **kwargs: Any) -> Any:
+        """Wait for one event from the broker, call what is there for it, and return the number of events.
 
         Connects if that was never done. A connection that was lost is never replaced here, since the new one would
         have no consumers.
 
         Arguments:
             timeout: Seconds to wait; None for ever; 0 takes only what is there.
+            max_events: Dispatch up to so many events: the first, and those that can be had without waiting. *timeout*
+                is the call's: once it has passed none is begun, but 0.02 seconds are always granted them. A transport
+                whose ``drain_events`` has no such argument dispatches one.
+
+        An exception of a callback ends the call; the events that were not dispatched are there for the next one.
 
         Raises:
             socket.timeout: if nothing came in time.
+            TypeError, ValueError: if *max_events* is no positive integer.
             Exception: one of :attr:`recoverable_connection_errors` if the connection is lost, and on every call from
                 then on until :meth:`connect`, :meth:`ensure_connection`, :meth:`channel` or :attr:`default_channel`
                 made a new one.
         """
+        if max_events != 1 or type(max_events) is not int:
+            check_max_events(max_events)
         connection, transport = self._connection, self._transport
         if self._usable_in != forks.pid or connection is None or transport is None:
             connection, transport = self._usable_connection(), self.transport
+        if max_events != 1 and _takes_max_events(type(transport)):
+            kwargs["max_events"] = max_events
         try:
             # Arguments that were not given are not passed on: their defaults are the transport's.
             if timeout is _UNSET:
-                return transport.drain_events(connection, **kwargs)
-            if kwargs:
-                return transport.drain_events(connection, timeout=timeout, **kwargs)
-            return transport.drain_events(connection, timeout=timeout)
+                count = transport.drain_events(connection, **kwargs)
+            elif kwargs:
+                count = transport.drain_events(connection, timeout=timeout, **kwargs)
+            else:
+                count = transport.drain_events(connection, timeout=timeout)
         except Exception as exc:
             self._note(exc)
             raise
+        # Transports that know of one event at a time have nothing to tell.
+        return 1 if count is None else count
 
     def heartbeat_check(self, rate: int = 2) -> Any:
         """Let the transport send and check heartbeats; to be called about once a second.

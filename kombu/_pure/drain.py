@@ -33,6 +33,12 @@ PUSH_AFTER = 0.001
 #: Seconds by which a call may outstay its deadline while bytes keep coming: what is there already is worth reading.
 GRACE = 0.02
 
+#: In place of a deadline: only what can be had without waiting.
+NOT_WAITING = float("-inf")
+
+#: In place of an event: none can be had without waiting.
+NOTHING = ()
+
 CANCEL = (60, 30)
 CHANNEL_CLOSE = (20, 40)
 BLOCKED = (10, 60)
@@ -79,6 +85,8 @@ class Receiver(Inbound):
         self.read_timeout: float | None = None
         #: What ended the connection, if something did.
         self.failure: BaseException | None = None
+        # What is called, once each, when a call of drain_events ends and nothing is left to be dispatched.
+        self._at_rest: deque[Callable[[], Any]] = deque()
 
         self._heartbeat = 0.0
         self._next_tick = 0.0
@@ -180,7 +188,7 @@ class Receiver(Inbound):
         self.fail(error)
 
     def _read_event(self, deadline: float | None) -> tuple:
-        """Return the next event, reading as often as it takes."""
+        """Return the next event, reading as often as it takes; :data:`NOTHING` if that would mean to wait."""
         while True:
             if self.failure is not None:
                 self.raise_failure()
@@ -195,10 +203,11 @@ class Receiver(Inbound):
                 raise
             if event is not None:
                 return event
-            self._fill(deadline)
+            if not self._fill(deadline):
+                return NOTHING
 
-    def _fill(self, deadline: float | None) -> None:
-        """Read once, waiting for bytes until *deadline*.
+    def _fill(self, deadline: float | None) -> bool:
+        """Read once, waiting for bytes until *deadline*; return False where that is :data:`NOT_WAITING` and none wait.
 
         Raises:
             socket.timeout: nothing arrived in time.
@@ -208,7 +217,7 @@ class Receiver(Inbound):
         if output is not None and output.unpushed:
             output.push()
         now = monotonic()
-        if deadline is not None and now > deadline + GRACE:
+        if deadline is not None and now > deadline + GRACE and deadline != NOT_WAITING:
             raise TimeoutError("timed out")
         if self._heartbeat and now >= self._next_tick:
             self.tick()
@@ -229,6 +238,8 @@ class Receiver(Inbound):
                 # A signal's handler raised: bytes may have been read, and nobody knows how many.
                 self.fail(RecoverableConnectionError(f"a read was interrupted by {error!r}"))
                 raise
+            if deadline == NOT_WAITING:
+                return False
             if silent_since is None:
                 silent_since = monotonic()
             self._await_bytes(deadline, silent_since)
@@ -242,6 +253,7 @@ class Receiver(Inbound):
             if self._end == len(self._buffer) < LARGEST_BUFFER:
                 # More waits than fits: read more at once from now on.
                 self._make_room(len(self._buffer))
+        return True
 
     def _await_bytes(self, deadline: float | None, silent_since: float) -> None:
         """Wait until the socket is readable, or until it is time for something else."""
@@ -273,22 +285,65 @@ class Receiver(Inbound):
 
     # -- who reads, who dispatches
 
-    def drain_events(self, timeout: float | None = None) -> None:
-        """Dispatch one event, waiting for it at most *timeout* seconds.
+    def drain_events(self, timeout: float | None = None, max_events: int = 1) -> int:
+        """Dispatch up to *max_events* events and return how many; wait for the first at most *timeout* seconds.
 
         What is buffered is served before the socket is read.  Heartbeats, half frames and traffic for other threads
-        do not extend the time.
+        do not extend the time.  Further events are those that can be had without waiting; none is begun once the time
+        is up, of which there are always 0.02 seconds for them, so that 0 serves what is there.
+
+        An exception of a callback ends the call; what has not been dispatched is there for the next one.
 
         Raises:
             socket.timeout: nothing arrived in time.
             amqp.exceptions.RecoverableConnectionError: the connection has been lost or closed; also every time after.
             OSError: the connection is lost.
         """
-        started = monotonic()
+        started = begun = monotonic()
         deadline = None if timeout is None else started + timeout
         if self._heartbeat and started >= self._next_tick:
             self.tick()
-        self._serve(deadline, started, None)
+        me = threading.get_ident()
+        # An exception may come out of a signal's handler at any point, so what has to be undone is looked up.
+        depth = self._depth if self._owner == me else 0
+        count = 0
+        try:
+            self._enter(deadline, me, True)
+            while True:
+                event = self._take(NOT_WAITING if count or self._at_rest else deadline, None, me)
+                if event is NOTHING:
+                    if count:
+                        break
+                    self._rest()
+                    continue
+                if event is not None:
+                    self._dispatch(event)
+                count += 1
+                if count >= max_events:
+                    break
+                now = monotonic()
+                self._push_stale(now, begun)
+                if self.failure is not None or (timeout is not None and now >= started + max(timeout, GRACE)):
+                    break
+                if self._heartbeat and now >= self._next_tick:
+                    self.tick()
+                begun = now
+            if self._at_rest and not self.buffered:
+                self._rest()
+        finally:
+            self._leave(begun, me, depth)
+        return count
+
+    def call_at_rest(self, function: Callable[[], Any]) -> None:
+        """Have *function* called, once, when :meth:`drain_events` has nothing left to dispatch or is about to wait.
+
+        For what gathers deliveries and has to hand them on before anybody waits for more.
+        """
+        self._at_rest.append(function)
+
+    def _rest(self) -> None:
+        while self._at_rest:
+            self._at_rest.popleft()()
 
     def wait_for(self, ready: Callable[[], bool], timeout: float | None = None) -> None:
         """Wait until *ready()* holds, at most *timeout* seconds, while events are read and dispatched.
@@ -304,7 +359,7 @@ class Receiver(Inbound):
         me = threading.get_ident()
         while not ready():
             if self._owner is None or self._owner == me:
-                self._serve(deadline, None, ready)
+                self._serve(deadline, ready)
             else:
                 self._assist(deadline, ready, me)
 
@@ -324,19 +379,19 @@ class Receiver(Inbound):
             except TimeoutError:
                 return
 
-    def _serve(self, deadline: float | None, started: float | None, ready: Callable[[], bool] | None) -> None:
+    def _serve(self, deadline: float | None, ready: Callable[[], bool]) -> None:
         """Dispatch one event as the thread that runs callbacks; none if *ready()* holds before there is one."""
         me = threading.get_ident()
         # An exception may come out of a signal's handler at any point, so what has to be undone is looked up.
         depth = self._depth if self._owner == me else 0
         try:
-            if not self._enter(deadline, me, ready is None):
+            if not self._enter(deadline, me, False):
                 return
             event = self._take(deadline, ready, me)
             if event is not None:
                 self._dispatch(event)
         finally:
-            self._leave(monotonic() if started is None else started, me, depth)
+            self._leave(monotonic(), me, depth)
 
     def _enter(self, deadline: float | None, me: int, patient: bool) -> bool:
         """Become the thread that runs callbacks; return False when another is, unless *patient* enough to wait."""
@@ -351,7 +406,7 @@ class Receiver(Inbound):
             self._depth += 1
             return True
 
-    def _leave(self, started: float, me: int, depth: int) -> None:
+    def _leave(self, begun: float, me: int, depth: int) -> None:
         with self._lock:
             if self._owner == me:
                 self._depth = depth
@@ -361,12 +416,19 @@ class Receiver(Inbound):
                 self._turn.notify_all()
         output = self.output
         if output is not None and output.unpushed:
-            now = monotonic()
-            if now - output.unpushed > PUSH_AFTER or now - started > PUSH_AFTER:
-                output.push()
+            self._push_stale(monotonic(), begun)
+
+    def _push_stale(self, now: float, begun: float) -> None:
+        """Push acknowledgements that have waited long enough, or may have: that event was *begun* a while ago."""
+        output = self.output
+        if output is not None and output.unpushed and now - min(output.unpushed, begun) > PUSH_AFTER:
+            output.push()
 
     def _take(self, deadline: float | None, ready: Callable[[], bool] | None, me: int) -> tuple | None:
-        """Return the next event that runs callbacks; None when a reply was dispatched, or once *ready()* holds."""
+        """Return the next event that runs callbacks; None when a reply was dispatched, or once *ready()* holds.
+
+        With :data:`NOT_WAITING` for a *deadline* it returns :data:`NOTHING` rather than wait.
+        """
         nested = self._reader == me
         try:
             with self._lock:
@@ -379,10 +441,12 @@ class Receiver(Inbound):
                         break
                     if self.failure is not None:
                         self.raise_failure()
+                    if deadline == NOT_WAITING:
+                        return NOTHING
                     self._sleep(deadline)
                 self._reader = me
             event = self._read_event(deadline)
-            if self._runs_callbacks(event):
+            if event is NOTHING or self._runs_callbacks(event):
                 return event
             self._dispatch(event)
             return None

@@ -50,6 +50,11 @@ cdef double PUSH_AFTER = 0.001
 cdef double GRACE = 0.02
 #: In place of a deadline: none.
 cdef double NEVER = float("inf")
+#: In place of a deadline: only what can be had without waiting.
+cdef double NOT_WAITING = -NEVER
+
+#: In place of an event: none can be had without waiting.
+cdef tuple NOTHING = ()
 
 cdef tuple RETURN = (60, 50)
 cdef tuple CANCEL = (60, 30)
@@ -86,6 +91,7 @@ cdef class Receiver(Inbound):
 
     cdef object turn
     cdef object parked
+    cdef object at_rest
     cdef unsigned long owner
     cdef bint owned
     cdef int depth
@@ -103,6 +109,7 @@ cdef class Receiver(Inbound):
         self.native_threads = threading.get_ident.__module__ == "_thread"
         self.seen_reads = -1
         self.seen_sent = -1
+        self.at_rest = deque()
         self.reset_locks()
 
     def reset_locks(self):
@@ -194,7 +201,7 @@ cdef class Receiver(Inbound):
         return 0
 
     cdef tuple read_event(self, double deadline):
-        """Return the next event, reading as often as it takes."""
+        """Return the next event, reading as often as it takes; NOTHING if that would mean to wait."""
         cdef tuple event
         while True:
             if self.failure is not None:
@@ -206,7 +213,8 @@ cdef class Receiver(Inbound):
                 raise
             if event is not None:
                 return event
-            self.fill(deadline)
+            if not self.fill(deadline):
+                return NOTHING
 
     cdef Py_ssize_t receive(self) except -2:
         """Read once into the free end of the buffer; -1 where nothing is there."""
@@ -245,8 +253,8 @@ cdef class Receiver(Inbound):
                 # The kernel gave up on the peer; that must not be taken for a time limit of the caller's.
                 raise OSError(f"connection lost: {error}") from error
 
-    cdef int fill(self, double deadline) except -1:
-        """Read once, waiting for bytes until *deadline*."""
+    cdef bint fill(self, double deadline) except -1:
+        """Read once, waiting for bytes until *deadline*; return False where that is NOT_WAITING and none wait."""
         cdef Py_ssize_t count
         cdef double silent_since = 0
         cdef double now
@@ -254,7 +262,7 @@ cdef class Receiver(Inbound):
         if output is not None and output.unpushed:
             output.push()
         now = monotonic()
-        if now > deadline + GRACE:
+        if now > deadline + GRACE and deadline != NOT_WAITING:
             raise socket.timeout("timed out")
         if self.heartbeat_interval and now >= self.next_tick:
             self.tick()
@@ -268,6 +276,8 @@ cdef class Receiver(Inbound):
                 raise
             if count >= 0:
                 break
+            if deadline == NOT_WAITING:
+                return False
             if not silent_since:
                 silent_since = monotonic()
             self.await_bytes(deadline, silent_since)
@@ -282,7 +292,7 @@ cdef class Receiver(Inbound):
             if self.end == self.capacity and self.capacity < LARGEST_BUFFER:
                 # More waits than fits: read more at once from now on.
                 self.make_room(self.capacity)
-        return 0
+        return True
 
     cdef int await_bytes(self, double deadline, double silent_since) except -1:
         """Wait until the socket is readable, or until it is time for something else."""
@@ -338,11 +348,14 @@ cdef class Receiver(Inbound):
 
     # -- who reads, who dispatches
 
-    def drain_events(self, timeout=None):
-        """Dispatch one event, waiting for it at most *timeout* seconds.
+    def drain_events(self, timeout=None, Py_ssize_t max_events=1):
+        """Dispatch up to *max_events* events and return how many; wait for the first at most *timeout* seconds.
 
         What is buffered is served before the socket is read.  Heartbeats, half frames and traffic for other threads
-        do not extend the time.
+        do not extend the time.  Further events are those that can be had without waiting; none is begun once the time
+        is up, of which there are always 0.02 seconds for them, so that 0 serves what is there.
+
+        An exception of a callback ends the call; what has not been dispatched is there for the next one.
 
         Raises:
             socket.timeout: nothing arrived in time.
@@ -350,17 +363,60 @@ cdef class Receiver(Inbound):
             OSError: the connection is lost.
         """
         cdef double started = monotonic()
-        cdef double deadline = NEVER if timeout is None else started + <double>timeout
+        cdef double begun = started
+        cdef double now, deadline = NEVER, limit = NEVER
+        cdef Py_ssize_t count = 0
         cdef tuple event
+        if timeout is not None:
+            deadline = started + <double>timeout
+            limit = max(deadline, started + GRACE)
         if self.heartbeat_interval and started >= self.next_tick:
             self.tick()
         self.enter(deadline)
         try:
-            event = self.take(deadline, None)
-            if event is not None:
-                self.dispatch(event)
+            while True:
+                event = self.take(NOT_WAITING if count or self.at_rest else deadline, None)
+                if event is NOTHING:
+                    if count:
+                        break
+                    self.rest()
+                    continue
+                if event is not None:
+                    self.dispatch(event)
+                count += 1
+                if count >= max_events:
+                    break
+                now = monotonic()
+                self.push_stale(now, begun)
+                if self.failure is not None or now >= limit:
+                    break
+                if self.heartbeat_interval and now >= self.next_tick:
+                    self.tick()
+                begun = now
+            if self.at_rest and not self.buffered:
+                self.rest()
         finally:
-            self.leave(started)
+            self.leave(begun)
+        return count
+
+    def call_at_rest(self, function):
+        """Have *function* called, once, when :meth:`drain_events` has nothing left to dispatch or is about to wait.
+
+        For what gathers deliveries and has to hand them on before anybody waits for more.
+        """
+        self.at_rest.append(function)
+
+    cdef int rest(self) except -1:
+        while self.at_rest:
+            self.at_rest.popleft()()
+        return 0
+
+    cdef int push_stale(self, double now, double begun) except -1:
+        """Push acknowledgements that have waited long enough, or may have: that event was *begun* a while ago."""
+        output = self.output
+        if output is not None and output.unpushed and now - min(<double>output.unpushed, begun) > PUSH_AFTER:
+            output.push()
+        return 0
 
     def wait_for(self, ready, timeout=None):
         """Wait until *ready()* holds, at most *timeout* seconds, while events are read and dispatched.
@@ -449,8 +505,7 @@ cdef class Receiver(Inbound):
                 self.raise_failure()
             self.sleep(TO_ENTER, me, deadline, None)
 
-    cdef int leave(self, double started) except -1:
-        cdef double now
+    cdef int leave(self, double begun) except -1:
         with cython.critical_section(self):
             self.depth -= 1
             if not self.depth:
@@ -458,13 +513,14 @@ cdef class Receiver(Inbound):
         self.changed()
         output = self.output
         if output is not None and output.unpushed:
-            now = monotonic()
-            if now - <double>output.unpushed > PUSH_AFTER or now - started > PUSH_AFTER:
-                output.push()
+            self.push_stale(monotonic(), begun)
         return 0
 
     cdef tuple take(self, double deadline, ready):
-        """Return the next event that runs callbacks; None when a reply was dispatched, or once *ready()* holds."""
+        """Return the next event that runs callbacks; None when a reply was dispatched, or once *ready()* holds.
+
+        With NOT_WAITING for a *deadline* it returns NOTHING rather than wait.
+        """
         cdef unsigned long me = self.owner
         cdef bint mine, nested
         cdef tuple event
@@ -485,7 +541,7 @@ cdef class Receiver(Inbound):
                     if self.parked or (ready is not None and ready()):
                         continue
                     event = self.read_event(deadline)
-                    if self.runs_callbacks(event):
+                    if event is NOTHING or self.runs_callbacks(event):
                         return event
                     # Before anybody else may read: the thread that it is for would wait for bytes that have come.
                     self.dispatch(event)
@@ -495,6 +551,8 @@ cdef class Receiver(Inbound):
                         self.stop_reading()
             if self.failure is not None:
                 self.raise_failure()
+            if deadline == NOT_WAITING:
+                return NOTHING
             self.sleep(TO_READ, 0, deadline, ready)
 
     cdef int stop_reading(self) except -1:

@@ -325,6 +325,15 @@ class Transport(virtual.Transport):
     def _drain_once(self, timeout: float | None) -> bool:
         return self._deliver_all(self._take(timeout))
 
+    def _more_waits(self) -> bool:
+        for channel in tuple(self.channels):
+            if channel.qos.can_consume():
+                for name in tuple(channel._active_queues):
+                    queue = channel.queues.get(name)
+                    if queue is not None and not queue.empty():
+                        return True
+        return False
+
     def _take(self, timeout: float | None) -> list[tuple[Any, str]] | None:
         """Take a message out of its queue; None if there is none."""
         found: list[tuple[Any, str]] = []

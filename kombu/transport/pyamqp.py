@@ -116,9 +116,14 @@ class Transport(base.Transport):
         """Open a channel."""
         return connection.channel()
 
-    def drain_events(self, connection: AmqpConnection, timeout: float | None = None, **kwargs: Any) -> None:
-        """Dispatch one event; see :meth:`.amqp.connection.Connection.drain_events`."""
-        connection.drain(timeout, **kwargs)
+    def drain_events(
+        self, connection: AmqpConnection, timeout: float | None = None, max_events: int = 1, **kwargs: Any
+    ) -> int | None:
+        """Dispatch up to *max_events* events; see :meth:`.amqp.connection.Connection.drain_events`."""
+        if max_events == 1:
+            # A subclass of the connection may know of one at a time alone.
+            return connection.drain(timeout, **kwargs)  # type: ignore[no-any-return]
+        return connection.drain(timeout, max_events=max_events, **kwargs)  # type: ignore[no-any-return]
 
     def verify_connection(self, connection: AmqpConnection) -> bool:
         """Return whether the connection is open as far as is known."""

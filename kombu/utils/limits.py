@@ -1,12 +1,39 @@
-"""Limit how often something happens."""
+"""Limit how often something happens, and how much at once."""
 
 from __future__ import annotations
 
 from collections import deque
+from operator import index
 from time import monotonic
 from typing import Any
 
-__all__ = ("TokenBucket",)
+__all__ = ("TokenBucket", "check_max_events", "check_positive")
+
+
+def check_positive(name: str, value: Any, instead: str = "give a positive integer") -> int:
+    """Return *value* as an int; *instead* is what the errors tell the caller to do.
+
+    Raises:
+        TypeError: it is no integer; a bool is none here.
+        ValueError: it is less than 1.
+    """
+    if isinstance(value, bool):
+        raise TypeError(f"{name} has to be an integer, not {value!r}: {instead}")
+    try:
+        number = index(value)
+    except TypeError:
+        raise TypeError(f"{name} has to be an integer, not {value!r}: {instead}") from None
+    if number < 1:
+        raise ValueError(f"{name} has to be at least 1, not {number}: {instead}")
+    return number
+
+
+def check_max_events(value: Any) -> int:
+    """Return *value*, the most events that one call of ``drain_events`` may dispatch, as an int.
+
+    Raises :exc:`TypeError` or :exc:`ValueError` where it is no positive integer.
+    """
+    return check_positive("max_events", value, "give the number of events to dispatch at most, or leave it out for one")
 
 
 class TokenBucket:

@@ -174,8 +174,10 @@ class Connection(AwaitsReplies, amqp.Connection):
 
     # -- what arrives
 
-    def drain_events(self, timeout: float | None = None) -> None:
-        """Dispatch one event, waiting for it at most *timeout* seconds; None waits for ever.
+    def drain_events(self, timeout: float | None = None, max_events: int = 1) -> int:
+        """Dispatch up to *max_events* events and return how many; wait for the first at most *timeout* seconds.
+
+        Further events are those that can be had without waiting; see ``Receiver.drain_events``.
 
         Raises:
             socket.timeout: nothing arrived in time.
@@ -188,7 +190,14 @@ class Connection(AwaitsReplies, amqp.Connection):
             self._refuse()
         if self._unreported:
             self.raise_unreported()
-        receiver.drain_events(timeout)
+        return receiver.drain_events(timeout, max_events)  # type: ignore[no-any-return]
+
+    def call_at_rest(self, function: Callable[[], Any]) -> None:
+        """Have *function* called once :meth:`drain_events` has nothing left to dispatch, or is about to wait."""
+        receiver = self._receiver
+        if receiver is None:
+            self._refuse()
+        receiver.call_at_rest(function)
 
     def blocking_read(self, timeout: float | None = None) -> bool:
         """Dispatch one event; for callers of the ``amqp`` package's method of this name."""

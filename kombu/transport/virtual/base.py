@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from itertools import count
 from multiprocessing.util import Finalize
@@ -55,6 +55,9 @@ __all__ = (
 
 #: Type code of the array that kombu 5.7 keeps the numbers of channels in.
 ARRAY_TYPE_H = "H"
+
+#: Seconds that a call which may deliver several messages always has for those that are there.
+GRACE = 0.02
 
 W_NO_CONSUMERS = "Requeuing undeliverable message for queue %r: No consumers.\n"
 RESTORING_FMT = "Restoring {0!r} unacknowledged message(s)"
@@ -503,6 +506,7 @@ class Transport(base.Transport):
         self._avail_channels: list[Any] = []
         self._used_channel_ids = ChannelIds()
         self._callbacks = {}
+        self._at_rest: deque[Callable[[], Any]] = deque()
         self.cycle = self.Cycle(self._drain_channel, self.channels, Empty)
         interval = client.transport_options.get("polling_interval")
         if interval is not None:
@@ -550,18 +554,40 @@ class Transport(base.Transport):
                     break
                 channel.close()
 
-    def drain_events(self, connection: Any, timeout: float | None = None) -> None:
-        """Deliver one message, waiting for it at most *timeout* seconds (None: any time; 0: not at all).
+    def drain_events(self, connection: Any, timeout: float | None = None, max_events: int = 1) -> int:
+        """Deliver up to *max_events* messages and return how many; wait for the first at most *timeout* seconds.
+
+        Further ones are those that can be had without waiting; none is begun once the time is up, of which there are
+        always 0.02 seconds for them.  With None for a timeout it waits any time, with 0 not at all.
 
         Raises:
             socket.timeout: There was none in that time.
             amqp.RecoverableConnectionError: The connection is closed.
         """
-        deadline = None if timeout is None else monotonic() + timeout
-        left = timeout
+        started = monotonic()
+        self._drain_first(None if timeout is None else started + timeout, timeout)
+        delivered = 1
+        while delivered < max_events and not self._connection_closed:
+            if timeout is not None and monotonic() >= started + max(timeout, GRACE):
+                break
+            if not self._drain_once(0):
+                break
+            delivered += 1
+        if self._at_rest and not self._more_waits():
+            self._rest()
+        return delivered
+
+    def _drain_first(self, deadline: float | None, left: float | None) -> None:
         while True:
             if self._connection_closed:
                 raise RecoverableConnectionError("Connection is closed: connect again to receive messages")
+            if self._at_rest:
+                # Nobody waits for more while what has been gathered is not handed on.
+                if self._drain_once(0):
+                    return
+                self._rest()
+                if deadline is not None:
+                    left = max(0, deadline - monotonic())
             if self._drain_once(left):
                 return
             if deadline is not None:
@@ -572,6 +598,22 @@ class Transport(base.Transport):
                 return
             if deadline is not None:
                 left = max(0, deadline - monotonic())
+
+    def call_at_rest(self, function: Callable[[], Any]) -> None:
+        """Have *function* called once :meth:`drain_events` has nothing left to deliver, or is about to wait."""
+        self._at_rest.append(function)
+
+    def _rest(self) -> None:
+        while True:
+            try:
+                function = self._at_rest.popleft()
+            except IndexError:  # empty, or another thread was faster
+                return
+            function()
+
+    def _more_waits(self) -> bool:
+        """Return whether a call of :meth:`drain_events` would find a message; False where that is not known."""
+        return False
 
     def _drain_once(self, timeout: float | None) -> bool:
         """Deliver a message if there is one, and return whether there was."""
