@@ -12,13 +12,29 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-__all__ = ("ABI", "Message", "drain", "fallback_reason", "frames", "impl", "message", "output", "pool")
+__all__ = (
+    "ABI",
+    "Message",
+    "deliveries",
+    "dispatch",
+    "drain",
+    "fallback_reason",
+    "frames",
+    "impl",
+    "message",
+    "output",
+    "pool",
+    "settling",
+)
 
 #: The number that every compiled module has to carry; it changes with what the modules expect of one another.
 ABI = 1
 
 #: The modules of a package, in such an order that each imports only earlier ones.
-_MODULES = ("decoding", "encoding", "frames", "message", "inbound", "drain", "output", "pool")
+_MODULES = (
+    "decoding", "encoding", "frames", "deliveries", "message", "dispatch", "inbound", "output", "drain", "settling",
+    "pool",
+)
 
 
 def _load_pure() -> dict[str, ModuleType]:
@@ -59,10 +75,11 @@ def _choose(wanted: str) -> tuple[str, str | None, dict[str, ModuleType]]:
 impl, fallback_reason, _modules = _choose(os.environ.get("KOMBU_IMPL", ""))
 
 if TYPE_CHECKING:
-    from kombu._pure import drain, frames, message, output, pool
+    from kombu._pure import deliveries, dispatch, drain, frames, message, output, pool, settling
 else:
-    frames, message, drain, output, pool = (
-        _modules[name] for name in ("frames", "message", "drain", "output", "pool")
+    deliveries, dispatch, drain, frames, message, output, pool, settling = (
+        _modules[name]
+        for name in ("deliveries", "dispatch", "drain", "frames", "message", "output", "pool", "settling")
     )
 
 Message = message.Message

@@ -122,6 +122,16 @@ class Connection(Link):
         """
         if max_events != 1 or type(max_events) is not int:
             check_max_events(max_events)
+        drain = self._drain
+        if drain is None or kwargs or self._usable_in != forks.pid:
+            return self._drain_by_transport(timeout, max_events, kwargs)
+        try:
+            return drain(None if timeout is _UNSET else timeout, max_events)
+        except Exception as exc:
+            self._note(exc)
+            raise
+
+    def _drain_by_transport(self, timeout: float | None, max_events: int, kwargs: dict[str, Any]) -> Any:
         connection, transport = self._connection, self._transport
         if self._usable_in != forks.pid or connection is None or transport is None:
             connection, transport = self._usable_connection(), self.transport
@@ -129,12 +139,9 @@ class Connection(Link):
             kwargs["max_events"] = max_events
         try:
             # Arguments that were not given are not passed on: their defaults are the transport's.
-            if timeout is _UNSET:
-                count = transport.drain_events(connection, **kwargs)
-            elif kwargs:
-                count = transport.drain_events(connection, timeout=timeout, **kwargs)
-            else:
-                count = transport.drain_events(connection, timeout=timeout)
+            if timeout is not _UNSET:
+                kwargs["timeout"] = timeout
+            count = transport.drain_events(connection, **kwargs)
         except Exception as exc:
             self._note(exc)
             raise

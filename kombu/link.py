@@ -66,6 +66,9 @@ class Link(ConnectionParameters):
     #: The process in which the connection may be drained without a further look at it; 0 where there is none.
     _usable_in = 0
 
+    #: What drains the connection then, with ``(timeout, max_events)``, if it need not be asked through the transport.
+    _drain: Callable[[float | None, int], int] | None = None
+
     #: Why the connection was lost, if that is known.
     _loss: str | None = None
 
@@ -245,7 +248,13 @@ class Link(ConnectionParameters):
         connection that is lost, or that a parent process made.  Others might connect anew without a word.
         """
         if getattr(self._transport, "refuses_lost_connections", False):
+            drainer = getattr(self._transport, "drainer", None)
+            self._drain = drainer(self._connection) if drainer is not None else None
             self._usable_in = forks.pid
+
+    def _distrust(self) -> None:
+        self._usable_in = 0
+        self._drain = None
 
     def _establish_connection(self) -> Any:
         self._debug("connecting")
@@ -255,7 +264,7 @@ class Link(ConnectionParameters):
 
     def _discard_connection(self) -> None:
         """Let go of a connection that cannot be used any more, without talking to the broker."""
-        self._usable_in = 0
+        self._distrust()
         connection, self._connection = self._connection, None
         if self._is_inherited():
             self._abandon_transport(connection)
@@ -337,7 +346,7 @@ class Link(ConnectionParameters):
         """Remember that the connection is lost, if that is what *exc* means."""
         connection, transport = self._connection, self._transport
         if connection is None or transport is None or not transport.verify_connection(connection):
-            self._usable_in = 0
+            self._distrust()
             self._loss = str(exc) or type(exc).__name__
 
     def _still_there(self) -> bool:
@@ -427,7 +436,7 @@ class Link(ConnectionParameters):
 
     def _do_close_self(self) -> None:
         """Close the channel and the connection, but keep the transport."""
-        self._usable_in = 0
+        self._distrust()
         self.declared_entities.clear()
         connection, channel = self._connection, self._default_channel
         self._default_channel = None

@@ -8,4 +8,4 @@ from kombu._core import message as _message
 
 __all__ = ("Message",)
 
-_message.configure(serialization.loads, compression.decompress)
+_message.configure(serialization.loads, compression.decompress, *serialization.registry.tables)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from amqp import RecoverableConnectionError
 
+from ._core import dispatch
 from ._core import pool as _pool
 from .batch import DEFAULT_BATCH_SIZE, CurrentBatch
 from .batch import BatchState as _ProducerBatchState  # noqa: F401 (the name that 5.7 has here)
@@ -544,16 +545,8 @@ class Consumer:
         """Have all messages delivered anew that are not acknowledged, with *requeue* perhaps to other consumers."""
         return self.channel.basic_recover(requeue=requeue)
 
-    def receive(self, body: Any, message: Any) -> None:
-        """Hand a decoded message to the callbacks.
-
-        Raises :exc:`NotImplementedError` when there are none.
-        """
-        callbacks = self.callbacks
-        if not callbacks:
-            raise NotImplementedError("Consumer does not have any callbacks")
-        for callback in callbacks:
-            callback(body, message)
+    #: ``receive(body, message)`` hands a decoded message to the callbacks; override it to do something else.
+    receive = dispatch.receive
 
     def _basic_consume(
         self, queue: Any, consumer_tag: str | None = None, no_ack: bool | None = None, nowait: bool = True,
@@ -567,7 +560,7 @@ class Consumer:
             self._active_queue_no_ack[name] = no_ack
             # Only those who ask for it: without it, a transport may raise where events are drained.
             options: dict[str, Any] = {"on_cancel": self._on_cancel} if self.on_cancel else {}
-            queue.consume(tag, self._receive_callback, no_ack=no_ack, nowait=nowait, **options)
+            queue.consume(tag, self._receiver(), no_ack=no_ack, nowait=nowait, **options)
         return tag
 
     def _add_tag(self, queue: Any, consumer_tag: str | None = None) -> str:
@@ -586,30 +579,18 @@ class Consumer:
         if self.on_cancel:
             self.on_cancel(consumer_tag)
 
+    def _receiver(self) -> Callable[[Any], Any]:
+        """Return what the transport is to call for each delivery."""
+        if type(self)._receive_callback is not Consumer._receive_callback:
+            return self._receive_callback
+        return self._dispatcher()
+
+    def _dispatcher(self) -> dispatch.Dispatcher:
+        return dispatch.Dispatcher(self, getattr(self.channel, "finished", None))
+
     def _receive_callback(self, message: Any) -> Any:
-        """Take a message from the channel: what the transport calls for each delivery."""
-        on_message = self.on_message
-        try:
-            # Our AMQP channels deliver the finished thing, others what is theirs.
-            if type(message) is not Message:
-                to_python = getattr(self.channel, "message_to_python", None)
-                if to_python:
-                    message = to_python(message)
-            accept = self.accept
-            if accept is not None:
-                message.accept = accept
-            if message.errors:
-                message._reraise_error()
-            body = None if on_message else message.decode()
-        except Exception as exc:
-            on_decode_error = self.on_decode_error
-            if not on_decode_error:
-                raise
-            on_decode_error(message, exc)
-            return None
-        if on_message:
-            return on_message(message)
-        return self.receive(body, message)
+        """Take a message from the channel as if it had been delivered."""
+        return self._dispatcher()(message)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.queues}>"

@@ -200,6 +200,11 @@ class SerializerRegistry:
         except Exception as exc:
             raise DecodeError(exc) from exc
 
+    @property
+    def tables(self) -> tuple[dict[str, Callable[[Any], Any]], Collection[str], Collection[str]]:
+        """The tables that :meth:`loads` goes by, as they change: decoders, disabled and trusted content types."""
+        return self._decoders, self._disabled_content_types, TRUSTED_CONTENT
+
     def _for_untrusted_content(self, ctype: Any, why: str) -> ContentDisallowed:
         name = parenthesize_alias(self.type_to_name.get(ctype, ctype), ctype)
         return ContentDisallowed(f"Refusing to deserialize {why} content of type {name}")

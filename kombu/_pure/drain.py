@@ -77,6 +77,8 @@ class Receiver(Inbound):
         self.output = output
         #: Called with the exception when the connection can no longer be read.
         self.on_failure: Callable[[BaseException], Any] | None = None
+        #: Called where draining begins; may raise.
+        self.on_drain: Callable[[], Any] | None = None
         #: Called to send a heartbeat frame.
         self.send_heartbeat: Callable[[], Any] | None = None
         #: Frames sent so far, as a function; tells whether a heartbeat is due.
@@ -301,6 +303,8 @@ class Receiver(Inbound):
         """
         started = begun = monotonic()
         deadline = None if timeout is None else started + timeout
+        if self.on_drain is not None:
+            self.on_drain()
         if self._heartbeat and started >= self._next_tick:
             self.tick()
         me = threading.get_ident()
@@ -511,7 +515,7 @@ class Receiver(Inbound):
         if method == DELIVER:
             # The message knows its channel, which outlives its number.
             channel = content.channel
-            callback = channel.callbacks.get(payload)
+            callback = channel.deliveries.callbacks.get(payload)
             if callback is not None:
                 callback(content)
             else:

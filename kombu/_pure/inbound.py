@@ -113,9 +113,8 @@ class Inbound:
     """Receive buffer of one connection.
 
     Arguments:
-        channels: the connection's channels by number, shared with it.  Used of a channel are ``delivered_as``, the
-            class that makes a message of each content by ``from_delivery``; ``no_ack_consumers``; and ``unacked``, to
-            which the tags of deliveries that want an acknowledgement are added.
+        channels: the connection's channels by number, shared with it.  Used of a channel are its ``deliveries``,
+            a :class:`~kombu._pure.deliveries.Deliveries`.
         frame_max: largest frame accepted, in bytes with its eight of framing; 0 for any.
         max_body_size: largest body accepted, in bytes.
     """
@@ -354,11 +353,12 @@ class Inbound:
         if channel is None:
             raise ChannelNotOpen(f"Received content for channel {channel_id}, which is not open")
         method, arguments = content.method, content.arguments
-        make = channel.delivered_as.from_delivery
+        deliveries = channel.deliveries
+        make = deliveries.delivered_as.from_delivery
         if method == DELIVER:
             tag = arguments[0]
-            if tag not in channel.no_ack_consumers:
-                channel.unacked.add(arguments[1])
+            if tag not in deliveries.no_ack_consumers:
+                deliveries.unacked.add(arguments[1])
             return channel_id, DELIVER, tag, make(channel, *arguments, content.properties, body)
         if method == GET_OK:
             return channel_id, GET_OK, None, make(channel, None, *arguments[:4], content.properties, body, arguments[4])

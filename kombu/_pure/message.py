@@ -7,7 +7,7 @@ for: most consumers never look at most of it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from sys import exc_info
 from typing import Any, TypeVar
 
@@ -50,11 +50,20 @@ _loads: Callable[..., Any] = _not_configured
 _decompress: Callable[..., Any] = _not_configured
 
 
-def configure(loads: Callable[..., Any], decompress: Callable[..., Any]) -> None:
+def configure(
+    loads: Callable[..., Any],
+    decompress: Callable[..., Any],
+    decoders: dict[str, Callable[[Any], Any]] | None = None,
+    disabled: Collection[str] = frozenset(),
+    trusted: Collection[str] = frozenset(),
+) -> None:
     """Set the functions that messages are deserialized and decompressed with.
 
     *loads* is called as ``loads(body, content_type, content_encoding, accept=accept)``, *decompress* as
     ``decompress(body, compression)``.  The core imports neither: they stand above it.
+
+    *decoders* (by content type), and the content types that are *disabled* or *trusted*, are the live tables that
+    *loads* goes by, for the compiled core to take the same decision without calling it.
     """
     global _loads, _decompress
     _loads, _decompress = loads, decompress

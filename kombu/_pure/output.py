@@ -9,6 +9,7 @@ from typing import Any
 
 from amqp.exceptions import RecoverableConnectionError
 
+from .deliveries import Deliveries
 from .frames import FRAME_HEARTBEAT, HEARTBEAT, encode_ack, encode_method
 
 __all__ = ("Writer", "ACK_WRITES")
@@ -92,36 +93,39 @@ class Writer:
         finally:
             self.lock.release()
 
-    def write_ack(self, channel: Any, delivery_tag: int, multiple: bool, more: bool) -> None:
+    def write_ack(self, deliveries: Deliveries, delivery_tag: int, multiple: bool, more: bool) -> bool:
         """Write a ``basic.ack``; with *more*, further deliveries wait in the receive buffer.
 
+        Returns:
+            whether it was written; it is not where the broker has closed the channel.
+
         Raises:
-            amqp.exceptions.ChannelError: the broker has closed *channel*.
             amqp.exceptions.RecoverableConnectionError: the connection is closed, or broke in the middle of a frame.
             OSError: the connection is lost.
         """
         with self.lock:
-            if channel.close_error is not None:
-                channel.raise_closed()
-            frame = encode_ack(channel.channel_id, delivery_tag, multiple)
+            if deliveries.close_error is not None:
+                return False
+            frame = encode_ack(deliveries.channel_id, delivery_tag, multiple)
             if not (more and self.gathers):
                 self._write([frame], None, False)
-                return
+                return True
             now = monotonic()
             if self.unpushed and now - self.unpushed > PUSH_AFTER:
                 self._write([frame], None, False)
-                return
+                return True
             if self.coalesces:
                 if self.failure is not None:
                     self._refuse()
                 self._acks += frame
                 if len(self._acks) > COALESCED_MAX:
                     self._write([], None, False)
-                    return
+                    return True
             else:
                 self._write([frame], None, True)
             if not self.unpushed:
                 self.unpushed = now
+            return True
 
     def push(self) -> None:
         """Send the acknowledgements that are held back.

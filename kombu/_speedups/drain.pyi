@@ -13,6 +13,7 @@ class Receiver(Inbound):
     on_method: Callable[[int, tuple[int, int], Any, Any], Any]
     output: Any
     on_failure: Callable[[BaseException], Any] | None
+    on_drain: Callable[[], Any] | None
     send_heartbeat: Callable[[], Any] | None
     frames_sent: Callable[[], int] | None
     read_timeout: float | None

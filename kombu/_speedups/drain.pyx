@@ -10,13 +10,14 @@ from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.errno cimport EAGAIN, EINTR, errno
 
-from kombu._speedups.inbound cimport DELIVER, Inbound
+from kombu._speedups.dispatch cimport Dispatcher
+from kombu._speedups.inbound cimport Inbound
 from kombu._speedups.message cimport Message
+from kombu._speedups.output cimport Writer
 
 import socket
 import threading
 from collections import deque
-from time import monotonic
 
 from amqp.exceptions import ConnectionForced, RecoverableConnectionError
 
@@ -34,6 +35,7 @@ cdef extern from "Python.h":
 cdef extern from "posix_socket.h":
     Py_ssize_t kombu_recv(int fd, void *buffer, Py_ssize_t size) noexcept
     int kombu_poll_readable(int fd, int milliseconds) noexcept nogil
+    double kombu_monotonic() noexcept
 
 cdef enum:
     SMALLEST_BUFFER = 16384
@@ -64,7 +66,7 @@ cdef tuple UNBLOCKED = (10, 61)
 
 
 cdef double deadline_after(timeout) except? -1:
-    return NEVER if timeout is None else <double>monotonic() + <double>timeout
+    return NEVER if timeout is None else kombu_monotonic() + <double>timeout
 
 
 cdef class Receiver(Inbound):
@@ -74,6 +76,7 @@ cdef class Receiver(Inbound):
     cdef public object on_method
     cdef public object output
     cdef public object on_failure
+    cdef public object on_drain
     cdef public object send_heartbeat
     cdef public object frames_sent
     cdef public object read_timeout
@@ -138,7 +141,7 @@ cdef class Receiver(Inbound):
     @heartbeat.setter
     def heartbeat(self, interval):
         self.heartbeat_interval = interval or 0.0
-        self.last_received = monotonic()
+        self.last_received = kombu_monotonic()
         self.next_tick = self.last_received + self.heartbeat_interval / 5
 
     def tick(self):
@@ -149,7 +152,7 @@ cdef class Receiver(Inbound):
         Raises:
             amqp.exceptions.ConnectionForced: nothing arrived for two intervals.
         """
-        cdef double now = monotonic()
+        cdef double now = kombu_monotonic()
         cdef double interval = self.heartbeat_interval
         if not interval or now < self.next_tick or self.failure is not None:
             return
@@ -200,9 +203,9 @@ cdef class Receiver(Inbound):
         self.fail(error)
         return 0
 
-    cdef tuple read_event(self, double deadline):
+    cdef object read_event(self, double deadline):
         """Return the next event, reading as often as it takes; NOTHING if that would mean to wait."""
-        cdef tuple event
+        cdef object event
         while True:
             if self.failure is not None:
                 self.raise_failure()
@@ -258,10 +261,9 @@ cdef class Receiver(Inbound):
         cdef Py_ssize_t count
         cdef double silent_since = 0
         cdef double now
-        output = self.output
-        if output is not None and output.unpushed:
-            output.push()
-        now = monotonic()
+        if self.unpushed_since():
+            self.output.push()
+        now = kombu_monotonic()
         if now > deadline + GRACE and deadline != NOT_WAITING:
             raise socket.timeout("timed out")
         if self.heartbeat_interval and now >= self.next_tick:
@@ -279,7 +281,7 @@ cdef class Receiver(Inbound):
             if deadline == NOT_WAITING:
                 return False
             if not silent_since:
-                silent_since = monotonic()
+                silent_since = kombu_monotonic()
             self.await_bytes(deadline, silent_since)
         if not count:
             lost = OSError("Server unexpectedly closed connection")
@@ -288,7 +290,7 @@ cdef class Receiver(Inbound):
         self.end += count
         self.reads += 1
         if self.end >= SMALLEST_BUFFER:
-            self.filled_at = monotonic()
+            self.filled_at = kombu_monotonic()
             if self.end == self.capacity and self.capacity < LARGEST_BUFFER:
                 # More waits than fits: read more at once from now on.
                 self.make_room(self.capacity)
@@ -296,7 +298,7 @@ cdef class Receiver(Inbound):
 
     cdef int await_bytes(self, double deadline, double silent_since) except -1:
         """Wait until the socket is readable, or until it is time for something else."""
-        cdef double now = monotonic()
+        cdef double now = kombu_monotonic()
         cdef double until = deadline
         cdef double limit
         if now >= deadline:
@@ -362,14 +364,16 @@ cdef class Receiver(Inbound):
             amqp.exceptions.RecoverableConnectionError: the connection has been lost or closed; also every time after.
             OSError: the connection is lost.
         """
-        cdef double started = monotonic()
+        cdef double started = kombu_monotonic()
         cdef double begun = started
         cdef double now, deadline = NEVER, limit = NEVER
         cdef Py_ssize_t count = 0
-        cdef tuple event
+        cdef object event
         if timeout is not None:
             deadline = started + <double>timeout
             limit = max(deadline, started + GRACE)
+        if self.on_drain is not None:
+            self.on_drain()
         if self.heartbeat_interval and started >= self.next_tick:
             self.tick()
         self.enter(deadline)
@@ -386,7 +390,7 @@ cdef class Receiver(Inbound):
                 count += 1
                 if count >= max_events:
                     break
-                now = monotonic()
+                now = kombu_monotonic()
                 self.push_stale(now, begun)
                 if self.failure is not None or now >= limit:
                     break
@@ -413,10 +417,17 @@ cdef class Receiver(Inbound):
 
     cdef int push_stale(self, double now, double begun) except -1:
         """Push acknowledgements that have waited long enough, or may have: that event was *begun* a while ago."""
-        output = self.output
-        if output is not None and output.unpushed and now - min(<double>output.unpushed, begun) > PUSH_AFTER:
-            output.push()
+        cdef double since = self.unpushed_since()
+        if since and now - min(since, begun) > PUSH_AFTER:
+            self.output.push()
         return 0
+
+    cdef double unpushed_since(self) except? -1:
+        """Return when the first acknowledgement was held back that is not pushed; 0 if there is none."""
+        output = self.output
+        if type(output) is Writer:
+            return (<Writer>output).unpushed
+        return 0 if output is None else output.unpushed
 
     def wait_for(self, ready, timeout=None):
         """Wait until *ready()* holds, at most *timeout* seconds, while events are read and dispatched.
@@ -431,7 +442,7 @@ cdef class Receiver(Inbound):
         cdef double deadline = deadline_after(timeout)
         cdef unsigned long me = self.me()
         cdef bint elsewhere, mine, nested
-        cdef tuple event
+        cdef object event
         while not ready():
             mine = nested = False
             with cython.critical_section(self):
@@ -452,7 +463,7 @@ cdef class Receiver(Inbound):
                     if event is not None:
                         self.dispatch(event)
                 finally:
-                    self.leave(monotonic())
+                    self.leave(kombu_monotonic())
                 continue
             if not mine:
                 if self.failure is not None:
@@ -511,19 +522,18 @@ cdef class Receiver(Inbound):
             if not self.depth:
                 self.owned = False
         self.changed()
-        output = self.output
-        if output is not None and output.unpushed:
-            self.push_stale(monotonic(), begun)
+        if self.unpushed_since():
+            self.push_stale(kombu_monotonic(), begun)
         return 0
 
-    cdef tuple take(self, double deadline, ready):
+    cdef object take(self, double deadline, ready):
         """Return the next event that runs callbacks; None when a reply was dispatched, or once *ready()* holds.
 
         With NOT_WAITING for a *deadline* it returns NOTHING rather than wait.
         """
         cdef unsigned long me = self.owner
         cdef bint mine, nested
-        cdef tuple event
+        cdef object event
         while True:
             if ready is not None and ready():
                 return None
@@ -576,7 +586,7 @@ cdef class Receiver(Inbound):
         cdef bint wait
         cdef double remaining = NEVER
         if deadline != NEVER:
-            remaining = deadline - <double>monotonic()
+            remaining = deadline - kombu_monotonic()
             if remaining <= 0:
                 raise socket.timeout("timed out")
         with self.turn:
@@ -601,28 +611,33 @@ cdef class Receiver(Inbound):
                     self.waiting -= 1
         return 0
 
-    cdef bint runs_callbacks(self, tuple event) except -1:
+    cdef bint runs_callbacks(self, event) except -1:
         """Return whether *event* is for the thread that runs callbacks; otherwise it is a reply, or as good as one."""
-        method = event[1]
-        if method is DELIVER or method == DELIVER or method == CANCEL:
+        if isinstance(event, Message):
             return True
-        if not event[0]:
+        channel_id, method = (<tuple>event)[0], (<tuple>event)[1]
+        if method == CANCEL:
+            return True
+        if not channel_id:
             return method == BLOCKED or method == UNBLOCKED
         if method == RETURN or method == CHANNEL_CLOSE:
             # Both answer whoever waits on the channel.
-            return not getattr(self.channels.get(event[0]), "waiting_threads", None)
+            return not getattr(self.channels.get(channel_id), "waiting_threads", None)
         return False
 
-    cdef int dispatch(self, tuple event) except -1:
-        if event[1] is DELIVER or event[1] == DELIVER:
-            message = event[3]
+    cdef int dispatch(self, event) except -1:
+        cdef Message message
+        if isinstance(event, Message):
             # The message knows its channel, which outlives its number.
-            channel = (<Message>message).channel
-            callback = channel.callbacks.get(event[2])
-            if callback is not None:
+            message = event
+            callback = message.deliveries.callbacks.get(message.consumer_tag_)
+            if type(callback) is Dispatcher:
+                (<Dispatcher>callback).dispatch(message)
+            elif callback is not None:
                 callback(message)
             else:
-                channel.on_unclaimed_delivery(event[2], message)
+                message.channel.on_unclaimed_delivery(message.consumer_tag_, message)
         else:
-            self.on_method(event[0], event[1], event[2], event[3])
+            channel_id, method, payload, content = <tuple>event
+            self.on_method(channel_id, method, payload, content)
         return 0

@@ -2,9 +2,8 @@
 
 from libc.stdint cimport uint64_t
 
-
-#: Shared, so that the receive loop knows a delivery by identity.
-cdef tuple DELIVER
+from kombu._speedups.deliveries cimport Deliveries
+from kombu._speedups.message cimport Message
 
 
 cdef class Content:
@@ -41,6 +40,10 @@ cdef class Inbound:
     cdef Content filling
     cdef Py_ssize_t frame_left
 
+    # Those of the channel of the content before; one channel after the other is the exception.
+    cdef object last_channel
+    cdef Deliveries last_deliveries
+
     cdef set known_properties
     cdef bytes last_properties
     cdef Text last_text[3]
@@ -49,18 +52,19 @@ cdef class Inbound:
     cdef int make_room(self, Py_ssize_t size) except -1
     cdef int shrink(self, Py_ssize_t capacity) except -1
     cdef bint frame_waits(self) noexcept
-    cdef tuple cut(self)
+    cdef object cut(self)
     cdef Content content_of(self, unsigned int channel_id)
     cdef int forget(self, Content content) except -1
     cdef int check_frame(self, unsigned int frame_type, unsigned int channel_id, uint64_t size) except -1
-    cdef tuple on_method_frame(self, unsigned int channel_id, Py_ssize_t start, Py_ssize_t end)
-    cdef tuple on_header_frame(self, unsigned int channel_id, Py_ssize_t start, Py_ssize_t end)
+    cdef object on_method_frame(self, unsigned int channel_id, Py_ssize_t start, Py_ssize_t end)
+    cdef object on_header_frame(self, unsigned int channel_id, Py_ssize_t start, Py_ssize_t end)
     cdef bytes properties_at(self, const unsigned char *data, Py_ssize_t length)
-    cdef tuple whole_delivery(
+    cdef Message whole_delivery(
         self, unsigned int channel_id, object channel, str tag, uint64_t number, bint redelivered,
         str exchange, str routing_key,
     )
+    cdef Deliveries deliveries_of(self, channel)
     cdef int begin_body(self, unsigned int channel_id, uint64_t size) except -1
-    cdef tuple fill_body(self)
-    cdef tuple complete(self, Content content)
+    cdef object fill_body(self)
+    cdef object complete(self, Content content)
     cdef str short_string(self, const unsigned char *text, int size, int place, str method)

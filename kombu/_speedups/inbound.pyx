@@ -12,7 +12,8 @@ from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport uint64_t
 from libc.string cimport memcmp, memcpy, memmove
 
-from kombu._speedups.message cimport make_delivery
+from kombu._speedups.deliveries cimport Deliveries
+from kombu._speedups.message cimport Message, make_delivery
 from kombu._speedups.frames cimport check_block
 from kombu._speedups.wire cimport Cursor, load16, load32, load64, take
 
@@ -160,10 +161,11 @@ cdef class Inbound:
 
     def next_event(self):
         """Cut one event out of the receive buffer; see :meth:`kombu._pure.inbound.Inbound.next_event`."""
-        return self.cut()
+        return as_tuple(self.cut())
 
-    cdef tuple cut(self):
-        cdef tuple event = None
+    cdef object cut(self):
+        """Return an event: a message for a consumer, or a tuple for anything else; None if there is none."""
+        cdef object event = None
         cdef Py_ssize_t start, available, end
         cdef unsigned int frame_type, channel_id
         cdef uint64_t size
@@ -231,15 +233,15 @@ cdef class Inbound:
             raise FrameError(f"Received a frame of {size + 8} bytes; the negotiated frame_max is {self.frame_max}")
         return 0
 
-    cdef tuple on_method_frame(self, unsigned int channel_id, Py_ssize_t start, Py_ssize_t end):
+    cdef object on_method_frame(self, unsigned int channel_id, Py_ssize_t start, Py_ssize_t end):
         cdef Cursor cursor
         cdef Content content
         cdef str method, tag, exchange, routing_key
         cdef const unsigned char *texts[3]
         cdef int sizes[3]
         cdef unsigned int class_id, method_id
-        cdef tuple arguments, event
-        cdef object channel
+        cdef tuple arguments
+        cdef object channel, event
         if end - start < 4:
             raise FrameSyntaxError(f"Received a method frame of {end - start} bytes; the shortest has 4")
         class_id = load16(self.data + start)
@@ -316,7 +318,7 @@ cdef class Inbound:
         self.last_str[place] = made
         return made
 
-    cdef tuple on_header_frame(self, unsigned int channel_id, Py_ssize_t start, Py_ssize_t end):
+    cdef object on_header_frame(self, unsigned int channel_id, Py_ssize_t start, Py_ssize_t end):
         cdef Content content = self.content_of(channel_id)
         cdef const unsigned char *data = self.data + start
         cdef unsigned int class_id, weight
@@ -361,11 +363,11 @@ cdef class Inbound:
         self.last_properties = properties
         return properties
 
-    cdef tuple whole_delivery(
+    cdef Message whole_delivery(
         self, unsigned int channel_id, object channel, str tag, uint64_t number, bint redelivered,
         str exchange, str routing_key,
     ):
-        """Return the event of a delivery whose header and body stand whole behind its method, in one body frame.
+        """Return the message of a delivery whose header and body stand whole behind its method, in one body frame.
 
         None for any other, faulty ones included: those go frame by frame.
         """
@@ -373,6 +375,7 @@ cdef class Inbound:
         cdef uint64_t available = <uint64_t>(self.end - self.start)
         cdef uint64_t header, size, total
         cdef bytes properties, body
+        cdef Deliveries deliveries
         cdef object delivery_tag
         if available < 22 or data[0] != FRAME_HEADER or load16(data + 1) != channel_id:
             return None
@@ -402,15 +405,19 @@ cdef class Inbound:
             body = b""
         self.start += <Py_ssize_t>total
         delivery_tag = number
-        if tag not in channel.no_ack_consumers:
-            channel.unacked.add(delivery_tag)
-        return (
-            channel_id, DELIVER, tag,
-            make_delivery(
-                channel.delivered_as, channel, tag, delivery_tag, redelivered, exchange, routing_key,
-                properties, body, None,
-            ),
+        deliveries = self.deliveries_of(channel)
+        if tag not in deliveries.no_ack_consumers:
+            deliveries.unacked.add(delivery_tag)
+        return make_delivery(
+            deliveries.delivered_as, channel, deliveries, tag, delivery_tag, redelivered, exchange, routing_key,
+            properties, body, None,
         )
+
+    cdef Deliveries deliveries_of(self, channel):
+        if channel is not self.last_channel:
+            self.last_deliveries = channel.deliveries
+            self.last_channel = channel
+        return self.last_deliveries
 
     cdef int begin_body(self, unsigned int channel_id, uint64_t size) except -1:
         cdef Content content = self.content_of(channel_id)
@@ -426,7 +433,7 @@ cdef class Inbound:
         self.frame_left = <Py_ssize_t>size
         return 0
 
-    cdef tuple fill_body(self):
+    cdef object fill_body(self):
         """Move what is buffered of a body frame into its body; return the event if that completes it."""
         cdef Content content = self.filling
         cdef Py_ssize_t count = min(self.end - self.start, self.frame_left)
@@ -445,38 +452,46 @@ cdef class Inbound:
             return None
         return self.complete(content)
 
-    cdef tuple complete(self, Content content):
+    cdef object complete(self, Content content):
         cdef tuple arguments = content.arguments
+        cdef Deliveries deliveries
         cdef object channel
         self.forget(content)
         channel = self.channels.get(content.channel_id)
         if channel is None:
             raise ChannelNotOpen(f"Received content for channel {content.channel_id}, which is not open")
+        deliveries = self.deliveries_of(channel)
         if content.method_id == DELIVER_ID:
-            if arguments[0] not in channel.no_ack_consumers:
-                channel.unacked.add(arguments[1])
-            return (
-                content.channel_id, DELIVER, arguments[0],
-                make_delivery(
-                    channel.delivered_as, channel, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4],
-                    content.properties, content.body, None,
-                ),
+            if arguments[0] not in deliveries.no_ack_consumers:
+                deliveries.unacked.add(arguments[1])
+            return make_delivery(
+                deliveries.delivered_as, channel, deliveries, arguments[0], arguments[1], arguments[2], arguments[3],
+                arguments[4], content.properties, content.body, None,
             )
         if content.method_id == GET_OK_ID:
             return (
                 content.channel_id, GET_OK, None,
                 make_delivery(
-                    channel.delivered_as, channel, None, arguments[0], arguments[1], arguments[2], arguments[3],
-                    content.properties, content.body, arguments[4],
+                    deliveries.delivered_as, channel, None, None, arguments[0], arguments[1], arguments[2],
+                    arguments[3], content.properties, content.body, arguments[4],
                 ),
             )
         return (
             content.channel_id, RETURN, arguments,
             make_delivery(
-                channel.delivered_as, channel, None, None, False, arguments[2], arguments[3],
+                deliveries.delivered_as, channel, None, None, None, False, arguments[2], arguments[3],
                 content.properties, content.body, None,
             ),
         )
+
+
+cdef tuple as_tuple(event):
+    """Return an event in the form that both cores share."""
+    cdef Message message
+    if isinstance(event, Message):
+        message = event
+        return (message.deliveries.channel_id, DELIVER, message.consumer_tag_, message)
+    return event
 
 
 cdef int check_end(unsigned int found) except -1:

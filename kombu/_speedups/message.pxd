@@ -1,5 +1,7 @@
 """The message's fields and its constructor, for the receive loop."""
 
+from kombu._speedups.deliveries cimport Deliveries
+
 
 cdef class Message:
     cdef dict __dict__
@@ -13,6 +15,8 @@ cdef class Message:
     # What came over the wire, None once it has been decoded.
     cdef bytes raw_properties
     cdef bytes raw_body
+    # Those of the channel that it came on for a consumer.
+    cdef Deliveries deliveries
     # What delivery_info will be made of.
     cdef object consumer_tag_
     cdef object redelivered_
@@ -37,6 +41,7 @@ cdef class Message:
 cdef Message make_delivery(
     type cls,
     object channel,
+    Deliveries deliveries,
     object consumer_tag,
     object delivery_tag,
     object redelivered,
@@ -46,3 +51,7 @@ cdef Message make_delivery(
     bytes body,
     object message_count,
 )
+
+
+cdef object decoded(Message self)
+cdef bint has_errors(Message self) except -1

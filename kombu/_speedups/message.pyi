@@ -1,5 +1,5 @@
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 __all__ = ("Message", "configure")
@@ -8,7 +8,13 @@ ABI: int
 
 _MessageT = TypeVar("_MessageT", bound=Message)
 
-def configure(loads: Callable[..., Any], decompress: Callable[..., Any]) -> None: ...
+def configure(
+    loads: Callable[..., Any],
+    decompress: Callable[..., Any],
+    decoders: dict[str, Callable[[Any], Any]] | None = None,
+    disabled: Collection[str] = ...,
+    trusted: Collection[str] = ...,
+) -> None: ...
 
 class Message:
     MessageStateError: type[Exception]

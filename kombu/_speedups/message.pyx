@@ -12,6 +12,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.object cimport PyTypeObject
 from libc.stdint cimport uint16_t
 
+from kombu._speedups.deliveries cimport Deliveries
 from kombu._speedups.decoding cimport (
     decode_text,
     read_block,
@@ -23,7 +24,7 @@ from kombu._speedups.wire cimport Cursor
 
 from sys import exc_info
 
-from kombu.exceptions import MessageStateError, reraise
+from kombu.exceptions import DecodeError, MessageStateError, SerializerNotInstalled, reraise
 
 __all__ = ("Message", "configure")
 
@@ -70,16 +71,19 @@ def _not_configured(*args, **kwargs):
 # Set once, while kombu.message is imported.
 cdef object loads_body = _not_configured
 cdef object decompress_body = _not_configured
+cdef dict body_decoders = None
+cdef object disabled_types = None
+cdef object trusted_types = None
 
 
-def configure(loads, decompress):
-    """Set the functions that messages are deserialized and decompressed with.
+def configure(loads, decompress, decoders=None, disabled=frozenset(), trusted=frozenset()):
+    """Set the functions that messages are deserialized and decompressed with; see :mod:`kombu._pure.message`.
 
-    *loads* is called as ``loads(body, content_type, content_encoding, accept=accept)``, *decompress* as
-    ``decompress(body, compression)``.  The core imports neither: they stand above it.
+    With *decoders*, what they are given is decoded without a call of *loads*, which decides as we do here.
     """
-    global loads_body, decompress_body
+    global loads_body, decompress_body, body_decoders, disabled_types, trusted_types
     loads_body, decompress_body = loads, decompress
+    body_decoders, disabled_types, trusted_types = decoders, disabled, trusted
 
 
 # The docstring begins with what inspect.signature() reads, since a compiled class has no other place for it.
@@ -168,6 +172,7 @@ properties=None, headers=None, postencode=None, accept=None, channel=None, **kwa
         return make_delivery(
             cls,
             channel,
+            None,
             consumer_tag,
             delivery_tag,
             redelivered,
@@ -308,7 +313,7 @@ properties=None, headers=None, postencode=None, accept=None, channel=None, **kwa
         """Deserialize the body anew."""
         with cython.critical_section(self):
             accept = self.accept
-        return loads_body(self.body, self.content_type, self.content_encoding, accept=accept)
+        return deserialized(self.body, self.content_type, self.content_encoding, accept)
 
     @property
     def payload(self):
@@ -433,6 +438,7 @@ properties=None, headers=None, postencode=None, accept=None, channel=None, **kwa
 cdef Message make_delivery(
     type cls,
     object channel,
+    Deliveries deliveries,
     object consumer_tag,
     object delivery_tag,
     object redelivered,
@@ -445,6 +451,7 @@ cdef Message make_delivery(
     """Make a message of class *cls* without calling its ``__init__``; see :meth:`Message.from_delivery`."""
     cdef Message self = new_object(<PyTypeObject *>cls, NO_ARGUMENTS)
     self.channel = channel
+    self.deliveries = deliveries
     self.consumer_tag_ = consumer_tag
     self.delivery_tag = delivery_tag
     self.redelivered_ = redelivered
@@ -455,6 +462,63 @@ cdef Message make_delivery(
     self.raw_body = body
     self._state = "RECEIVED"
     return self
+
+
+cdef object decoded(Message self):
+    """Return the body deserialized: what :meth:`Message.decode` does, for a class that overrides nothing of it."""
+    with cython.critical_section(self):
+        if self.is_decoded:
+            return self.payload_
+    settle_body(self)
+    with cython.critical_section(self):
+        body = self.body_
+        content_type = self.content_type_
+        content_encoding = self.content_encoding_
+        accept = self.accept
+    payload = deserialized(body, content_type, content_encoding, accept)
+    with cython.critical_section(self):
+        self.payload_ = payload
+        self.is_decoded = True
+    return payload
+
+
+cdef bint has_errors(Message self) except -1:
+    """Return whether ``errors`` has any, without making the list."""
+    peek(self)
+    with cython.critical_section(self):
+        compression = self.compression_
+    if compression:
+        settle_body(self)
+    with cython.critical_section(self):
+        errors = self.errors_
+    return bool(errors)
+
+
+cdef object deserialized(body, content_type, content_encoding, accept):
+    """Return *body* deserialized: by its decoder where that is all there is to it, otherwise by ``loads``."""
+    kind = content_type
+    if kind is None:
+        kind = "application/data"
+    if body_decoders is None or type(kind) is not str or not kind:
+        return loads_body(body, content_type, content_encoding, accept=accept)
+    if accept is None:
+        if kind in disabled_types:
+            return loads_body(body, content_type, content_encoding, accept=accept)
+    elif kind not in accept and kind not in trusted_types:
+        return loads_body(body, content_type, content_encoding, accept=accept)
+    if not body:
+        return body
+    decode = body_decoders.get(kind)
+    if decode is None:
+        if type(body) is str or content_encoding == "binary":
+            return body
+        return loads_body(body, content_type, content_encoding, accept=accept)
+    try:
+        return decode(body)
+    except SerializerNotInstalled:
+        raise
+    except Exception as error:
+        raise DecodeError(error) from error
 
 
 cdef int peek(Message self) except -1:

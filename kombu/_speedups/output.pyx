@@ -4,8 +4,10 @@ Twin of :mod:`kombu._pure.output`, which says more.  An acknowledgement is encod
 kernel at once; everything else goes through the link.
 """
 
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport uint64_t
 
+from kombu._speedups.deliveries cimport Deliveries
 from kombu._speedups.frames cimport SETTLEMENT_SIZE, fill_settlement
 
 import threading
@@ -24,9 +26,20 @@ ACK_WRITES = ("corked", "immediate", "coalesced")
 
 cdef extern from "posix_socket.h":
     Py_ssize_t kombu_send(int fd, const void *buffer, Py_ssize_t size, int more) noexcept
+    double kombu_monotonic() noexcept
+
+cdef extern from *:
+    """
+    /* Whether nothing else runs until we call into Python or let go of the GIL. */
+    #ifdef Py_GIL_DISABLED
+    #define KOMBU_UNDISTURBED 0
+    #else
+    #define KOMBU_UNDISTURBED 1
+    #endif
+    """
+    bint UNDISTURBED "KOMBU_UNDISTURBED"
 
 cdef enum:
-    COALESCED_MAX = 16384
     BASIC_ACK = 80
 
 cdef double PUSH_AFTER = 0.001
@@ -34,19 +47,6 @@ cdef double PUSH_AFTER = 0.001
 
 cdef class Writer:
     """Write frames to one connection; any number of threads may.  See :class:`kombu._pure.output.Writer`."""
-
-    cdef readonly object link
-    cdef readonly bint coalesces
-    cdef readonly bint gathers
-    cdef public object write_timeout
-    cdef public double unpushed
-    cdef public Py_ssize_t frames_sent
-    cdef public object failure
-    cdef public object on_failure
-    cdef public object lock
-    cdef bytearray acks
-    cdef int fd
-    cdef object __weakref__
 
     def __init__(self, link, str ack_writes="corked", write_timeout=None):
         if ack_writes not in ACK_WRITES:
@@ -56,12 +56,29 @@ cdef class Writer:
         self.coalesces = ack_writes == "coalesced"
         self.gathers = self.coalesces or (ack_writes == "corked" and link.can_gather)
         self.write_timeout = write_timeout
-        self.acks = bytearray()
         self.lock = threading.Lock()
+        if self.coalesces and self.acks == NULL:
+            self.acks = <unsigned char *>PyMem_Malloc(COALESCED_MAX)
+            if self.acks == NULL:
+                raise MemoryError()
+
+    def __dealloc__(self):
+        PyMem_Free(self.acks)
 
     def count(self):
         """Return the number of writes so far."""
         return self.frames_sent
+
+    cdef int hold(self) except -1:
+        """Take the lock, waiting as long as it takes."""
+        self.lock.acquire()
+        self.busy = True
+        return 0
+
+    cdef int let_go(self) except -1:
+        self.busy = False
+        self.lock.release()
+        return 0
 
     def write(self, list buffers, timeout=None, channel=None, int closings=0):
         """Write *buffers*, whole frames, after whatever acknowledgements are held back.
@@ -75,63 +92,84 @@ cdef class Writer:
         if timeout is None:
             timeout = self.write_timeout
         if timeout is None:
-            with self.lock:
-                self.write_for(channel, closings, buffers, None)
-            return
-        # Whoever is writing may have all the time in the world.
-        deadline = monotonic() + timeout
-        if not self.lock.acquire(True, min(max(0.0, timeout), threading.TIMEOUT_MAX)):
-            raise TimeoutError("timed out: another thread is writing")
+            self.hold()
+        else:
+            # Whoever is writing may have all the time in the world.
+            deadline = monotonic() + timeout
+            if not self.lock.acquire(True, min(max(0.0, timeout), threading.TIMEOUT_MAX)):
+                raise TimeoutError("timed out: another thread is writing")
+            self.busy = True
+            timeout = max(0.0, deadline - monotonic())
         try:
-            self.write_for(channel, closings, buffers, max(0.0, deadline - monotonic()))
+            self.write_for(channel, closings, buffers, timeout)
         finally:
-            self.lock.release()
+            self.let_go()
 
-    def write_ack(self, channel, uint64_t delivery_tag, bint multiple, bint more):
+    def write_ack(self, Deliveries deliveries not None, uint64_t delivery_tag, bint multiple, bint more):
         """Write a ``basic.ack``; with *more*, further deliveries wait in the receive buffer.
 
+        Returns:
+            whether it was written; it is not where the broker has closed the channel.
+
         Raises:
-            amqp.exceptions.ChannelError: the broker has closed *channel*.
             amqp.exceptions.RecoverableConnectionError: the connection is closed, or broke in the middle of a frame.
             OSError: the connection is lost.
         """
-        cdef unsigned char frame[SETTLEMENT_SIZE]
-        cdef double now
-        with self.lock:
-            if channel.close_error is not None:
-                channel.raise_closed()
-            if not (more and self.gathers):
-                self.write_ack_frame(channel.channel_id, delivery_tag, multiple, False)
-                return
-            now = monotonic()
-            if self.unpushed and now - self.unpushed > PUSH_AFTER:
-                self.write_ack_frame(channel.channel_id, delivery_tag, multiple, False)
-                return
-            if self.coalesces:
-                if self.failure is not None:
-                    self.refuse()
-                fill_settlement(frame, channel.channel_id, BASIC_ACK, delivery_tag, multiple)
-                self.acks += <bytes>frame[:SETTLEMENT_SIZE]
-                if len(self.acks) > COALESCED_MAX:
-                    self.write_locked([], None, False)
-                    return
-            else:
-                self.write_ack_frame(channel.channel_id, delivery_tag, multiple, True)
-            if not self.unpushed:
-                self.unpushed = now
+        return self.acknowledge(deliveries, delivery_tag, multiple, more)
 
-    cdef int write_ack_frame(self, object channel_id, uint64_t delivery_tag, bint multiple, bint more) except -1:
-        """Hand the frame to the kernel; where that takes no more than one call, without a detour."""
+    cdef bint acknowledge(self, Deliveries deliveries, uint64_t delivery_tag, bint multiple, bint more) except -1:
+        if UNDISTURBED and not self.busy and self.failure is None:
+            # Nobody is writing, and nobody can begin to before this returns: the lock would change nothing.
+            if deliveries.is_closed:
+                return False
+            if self.acknowledge_at_once(deliveries.number, delivery_tag, multiple, more and self.gathers):
+                return True
+        self.hold()
+        try:
+            if deliveries.is_closed:
+                return False
+            self.acknowledge_locked(deliveries.number, delivery_tag, multiple, more and self.gathers)
+        finally:
+            self.let_go()
+        return True
+
+    cdef bint acknowledge_at_once(self, int channel_id, uint64_t delivery_tag, bint multiple, bint more) noexcept:
+        """Hand the frame to the kernel, or to the buffer, if that is all; otherwise return False, nothing done."""
         cdef unsigned char frame[SETTLEMENT_SIZE]
-        if self.fd >= 0 and not self.acks and self.failure is None and not self.link.closed:
+        cdef double now = 0
+        if more:
+            now = kombu_monotonic()
+            more = not self.unpushed or now - self.unpushed <= PUSH_AFTER
+        if self.coalesces:
+            if not more or self.held_back + SETTLEMENT_SIZE > COALESCED_MAX:
+                return False
+            fill_settlement(self.acks + self.held_back, channel_id, BASIC_ACK, delivery_tag, multiple)
+            self.held_back += SETTLEMENT_SIZE
+        else:
+            if self.fd < 0:
+                return False
             fill_settlement(frame, channel_id, BASIC_ACK, delivery_tag, multiple)
             # Anything but the whole frame, errors included, is left to the link, which sends it from the start.
-            if kombu_send(self.fd, frame, SETTLEMENT_SIZE, more) == SETTLEMENT_SIZE:
-                if not more:
-                    self.unpushed = 0.0
-                self.frames_sent += 1
-                return 0
-        return self.write_locked([encode_ack(channel_id, delivery_tag, multiple)], None, more)
+            if kombu_send(self.fd, frame, SETTLEMENT_SIZE, more) != SETTLEMENT_SIZE:
+                return False
+            self.frames_sent += 1
+        if not more:
+            self.unpushed = 0.0
+        elif not self.unpushed:
+            self.unpushed = now
+        return True
+
+    cdef int acknowledge_locked(self, int channel_id, uint64_t delivery_tag, bint multiple, bint more) except -1:
+        cdef double now = kombu_monotonic()
+        if self.failure is not None:
+            self.refuse()
+        if not self.link.closed and self.acknowledge_at_once(channel_id, delivery_tag, multiple, more):
+            return 0
+        more = more and not self.coalesces and not (self.unpushed and now - self.unpushed > PUSH_AFTER)
+        self.write_locked([encode_ack(channel_id, delivery_tag, multiple)], None, more)
+        if more and not self.unpushed:
+            self.unpushed = now
+        return 0
 
     def push(self):
         """Send the acknowledgements that are held back.
@@ -142,6 +180,7 @@ cdef class Writer:
         # Whoever holds the lock is writing, and what it writes pushes what the kernel holds; but not what we hold.
         if not self.lock.acquire(self.coalesces):
             return
+        self.busy = True
         try:
             if not self.unpushed or self.failure is not None:
                 self.unpushed = 0.0
@@ -155,7 +194,7 @@ cdef class Writer:
                     self.fail(error)
                     raise
         finally:
-            self.lock.release()
+            self.let_go()
 
     def write_heartbeat(self):
         """Write a heartbeat frame, unless something else is on its way; never waits.
@@ -165,13 +204,14 @@ cdef class Writer:
         """
         if not self.lock.acquire(False):
             return
+        self.busy = True
         try:
             self.write_locked([HEARTBEAT], 0, False)
         except TimeoutError:
             # The kernel's buffer is full of frames that the peer has yet to take: they show that we are alive.
             return
         finally:
-            self.lock.release()
+            self.let_go()
 
     cdef int refuse(self) except -1:
         raise RecoverableConnectionError(f"connection already closed: {self.failure}") from self.failure
@@ -188,12 +228,12 @@ cdef class Writer:
         return self.write_locked(buffers, timeout, False)
 
     cdef int write_locked(self, list buffers, object timeout, bint more) except -1:
-        cdef Py_ssize_t held_back = len(self.acks)
+        cdef Py_ssize_t held_back = self.held_back
         if self.failure is not None:
             self.refuse()
         if held_back:
-            buffers = [bytes(self.acks), *buffers]
-            self.acks.clear()
+            buffers = [<bytes>self.acks[:held_back], *buffers]
+            self.held_back = 0
         if timeout is None:
             timeout = self.write_timeout
         deadline = None if timeout is None else monotonic() + timeout
@@ -203,8 +243,8 @@ cdef class Writer:
         except TimeoutError as error:
             sent = error.sent
             if sent == 0:
-                if held_back:
-                    self.acks[:0] = buffers[0]
+                # Nobody else may have added any: the lock is ours.
+                self.held_back = held_back
                 raise
             broken = RecoverableConnectionError(
                 f"the peer took {sent} bytes and no more within {timeout:.3g} seconds; "
@@ -227,6 +267,7 @@ cdef class Writer:
     def reset_lock(self):
         """Make the lock whole again in a forked child, where another thread may have held it."""
         self.lock = threading.Lock()
+        self.busy = False
 
     def __call__(self, frame_type, channel_id, method, arguments, content):
         """Write a method, or a heartbeat, for the ``amqp`` package: its ``frame_writer`` contract."""

@@ -1,8 +1,43 @@
-/* Read and wait by file descriptor.  Not used on Windows, where a link never offers its descriptor. */
+/* Read, write and wait by file descriptor (not used on Windows, where a link never offers its descriptor), and the
+ * clock. */
 #ifndef KOMBU_POSIX_SOCKET_H
 #define KOMBU_POSIX_SOCKET_H
 
 #include <errno.h>
+
+#ifdef __linux__
+
+#include <time.h>
+
+/* Python's time.monotonic(), in seconds. */
+static inline double kombu_monotonic(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+#else
+
+/* Which clock Python takes elsewhere is its own affair; on some systems its parts are not public. */
+static inline double kombu_monotonic(void) {
+    static PyObject *monotonic = NULL;
+    PyObject *now;
+    double seconds;
+    if (monotonic == NULL) {
+        PyObject *module = PyImport_ImportModule("time");
+        if (module != NULL) {
+            monotonic = PyObject_GetAttrString(module, "monotonic");
+            Py_DECREF(module);
+        }
+    }
+    now = monotonic == NULL ? NULL : PyObject_CallNoArgs(monotonic);
+    seconds = now == NULL ? 0.0 : PyFloat_AsDouble(now);
+    Py_XDECREF(now);
+    PyErr_Clear();
+    return seconds;
+}
+
+#endif
 
 #ifdef _WIN32
 

@@ -122,8 +122,16 @@ class Transport(base.Transport):
         """Dispatch up to *max_events* events; see :meth:`.amqp.connection.Connection.drain_events`."""
         if max_events == 1:
             # A subclass of the connection may know of one at a time alone.
-            return connection.drain(timeout, **kwargs)  # type: ignore[no-any-return]
-        return connection.drain(timeout, max_events=max_events, **kwargs)  # type: ignore[no-any-return]
+            return connection.drain(timeout, **kwargs)
+        return connection.drain(timeout, max_events=max_events, **kwargs)
+
+    def drainer(self, connection: AmqpConnection) -> Callable[[float | None, int], int] | None:
+        """Return what :meth:`drain_events` comes to for *connection*, if a call of it would add nothing."""
+        overridden = (
+            type(self).drain_events is not Transport.drain_events
+            or type(connection).drain_events is not Connection.drain_events
+        )
+        return None if overridden else connection.drain
 
     def verify_connection(self, connection: AmqpConnection) -> bool:
         """Return whether the connection is open as far as is known."""

@@ -74,7 +74,7 @@ class Rig:
         ours, self.peer = socket.socketpair()
         self.peer.setblocking(True)
         self.link = Link(ours, plain)
-        self.channels = {number: Channel(core) for number in range(1, 10)}
+        self.channels = {number: Channel(core, number) for number in range(1, 10)}
         self.methods: list[tuple[int, tuple[int, int]]] = []
         self.replies: set[int] = set()
         self.got: list[tuple[Any, int]] = []

@@ -14,18 +14,16 @@ class Channel:
     """As much of a channel as the receive buffer and the receive loop use.
 
     Attributes:
-        delivered_as: the class that makes messages.
-        no_ack_consumers, unacked: as the real one's.
-        callbacks: consumer tag to callback.
+        deliveries: what the core keeps of it; ``callbacks``, ``no_ack_consumers`` and ``unacked`` are in there.
         unclaimed: ``(consumer tag, message)`` of deliveries without a callback.
         waiting_threads: the threads that wait for a reply on it.
     """
 
-    def __init__(self, core: Core) -> None:
-        self.delivered_as = core.message.Message
-        self.no_ack_consumers: set[str] = set()
-        self.unacked: set[int] = set()
-        self.callbacks: dict[str, Any] = {}
+    def __init__(self, core: Core, number: int = 1) -> None:
+        self.deliveries = core.deliveries.Deliveries(number, core.message.Message)
+        self.callbacks = self.deliveries.callbacks
+        self.no_ack_consumers = self.deliveries.no_ack_consumers
+        self.unacked = self.deliveries.unacked
         self.unclaimed: list[tuple[str, Any]] = []
         self.waiting_threads: tuple[int, ...] = ()
 
@@ -36,7 +34,7 @@ class Channel:
 def make_inbound(core: Core, channels: Iterable[int] = (1,), **options: Any) -> Any:
     """Return a receive buffer of *core* for open channels of these numbers."""
     module = import_module(f"{core.package}.inbound")
-    return module.Inbound({number: Channel(core) for number in channels}, **options)
+    return module.Inbound({number: Channel(core, number) for number in channels}, **options)
 
 
 def delivery(

@@ -447,7 +447,7 @@ def test_the_serializer_gets_body_type_encoding_and_accept(core):
         message.accept = {"a"}
         assert message.payload == "loaded"
     finally:
-        core.message.configure(serialization.loads, compression.decompress)
+        core.message.configure(serialization.loads, compression.decompress, *serialization.registry.tables)
     assert calls == [((b"cba", "application/json", "utf-8"), {"accept": {"a"}})]
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from operator import attrgetter
+from typing import Any, NoReturn
 
 import amqp
 from amqp import spec
 from amqp.exceptions import ChannelError, ConsumerCancelled, RecoverableConnectionError, error_for_code
 from amqp.protocol import queue_declare_ok_t
 
-from ..._core import frames
+from ..._core import deliveries, frames, settling
 from ...forks import ProcessLock
 from ...message import Message as CoreMessage
 from ..base import StdChannel, to_rabbitmq_queue_arguments
@@ -21,6 +22,15 @@ from .publishing import Publishes
 __all__ = ("Channel",)
 
 logger = logging.getLogger("amqp")
+
+
+def _kept(name: str, doc: str) -> Any:
+    """Return an attribute that is kept in the channel's ``deliveries``, for the receive loop to find it there."""
+
+    def keep(channel: Channel, value: Any) -> None:
+        setattr(channel.deliveries, name, value)
+
+    return property(attrgetter(f"deliveries.{name}"), keep, doc=doc)
 
 
 class Channel(Publishes, amqp.Channel, StdChannel):
@@ -45,10 +55,13 @@ class Channel(Publishes, amqp.Channel, StdChannel):
         auto_decode: bool = True,
         on_open: Callable[..., Any] | None = None,
     ) -> None:
-        #: Delivery tags that await an acknowledgement.
-        self.unacked: set[int] = set()
-        #: What closed the channel, while it is closed by the broker; and what closed it last, open again or not.
-        self.close_error: Any = None
+        # A subclass with a constructor of its own is made by it, in message_to_python.
+        delivered_as = self.Message if self.Message.__init__ is Message.__init__ else Message
+        #: Where the receive loop finds what it needs of the channel.
+        self.deliveries = deliveries.Deliveries(channel_id, delivered_as, connection._writer, connection._receiver)
+        #: The class of messages that message_to_python, unless a subclass has one of its own, returns as they are.
+        self.finished = delivered_as if type(self).message_to_python is Channel.message_to_python else None
+        #: What closed the channel last, open again or not.
         self.last_close_error: Any = None
         self._may_reopen = False
         #: Held while the channel opens again, and from numbering a confirmed publish until it is written.
@@ -61,13 +74,15 @@ class Channel(Publishes, amqp.Channel, StdChannel):
         self._writer: Any = connection._writer
         # The amqp package's constructor shows the channel to the connection's other threads before it makes these.
         self.is_open = False
-        self.callbacks: dict[str, Callable[..., Any]] = {}
         self.cancel_callbacks: dict[str, Callable[..., Any]] = {}
-        self.no_ack_consumers: set[str] = set()
         self.events: dict[str, set[Any]] = {}
-        # A subclass with a constructor of its own is made by it, in message_to_python.
-        self.delivered_as = self.Message if self.Message.__init__ is Message.__init__ else Message
         super().__init__(connection, channel_id, auto_decode, on_open)
+
+    channel_id = _kept("channel_id", "The channel's number.")
+    close_error = _kept("close_error", "What closed the channel, while it is closed by the broker.")
+    callbacks = _kept("callbacks", "What is called for each delivery, by consumer tag.")
+    no_ack_consumers = _kept("no_ack_consumers", "Tags of the consumers whose deliveries count as acknowledged.")
+    unacked = _kept("unacked", "Tags of the deliveries that await an acknowledgement.")
 
     def _setup_listeners(self) -> None:
         super()._setup_listeners()
@@ -394,48 +409,32 @@ class Channel(Publishes, amqp.Channel, StdChannel):
 
     # -- acknowledging
 
-    def basic_ack(self, delivery_tag: int, multiple: bool = False, argsig: str = "Lb") -> None:
-        """Acknowledge a delivery; with *multiple*, all up to it, and all at once for tag 0.
-
-        Raises:
-            amqp.exceptions.ChannelError: the broker has closed the channel, so the tag means nothing any more.
-            amqp.exceptions.RecoverableConnectionError, OSError: the connection is closed or lost.
-        """
-        if self.close_error is not None or self.connection is None:
-            self._refuse_tag(delivery_tag)
-        self._writer.write_ack(self, delivery_tag, multiple, self.connection._receiver.more_waits)
-        if multiple:
-            self._settle_up_to(delivery_tag)
-        else:
-            self.unacked.discard(delivery_tag)
+    basic_ack = settling.basic_ack
 
     def basic_reject(self, delivery_tag: int, requeue: bool, argsig: str = "Lb") -> None:
         """Reject a delivery: discard or dead-letter it, or put it back into its queue."""
         closings = self.closings
         if self.close_error is not None or self.connection is None:
-            self._refuse_tag(delivery_tag)
+            self.refuse_tag(delivery_tag)
         self._writer.write([frames.encode_reject(self.channel_id, delivery_tag, requeue)], None, self, closings)
-        self.unacked.discard(delivery_tag)
+        self.deliveries.settle(delivery_tag)
 
     def basic_nack(self, delivery_tag: int, multiple: bool = False, requeue: bool = True) -> None:
         """Reject a delivery; with *multiple*, all up to it (RabbitMQ's extension)."""
         closings = self.closings
         if self.close_error is not None or self.connection is None:
-            self._refuse_tag(delivery_tag)
+            self.refuse_tag(delivery_tag)
         frame = frames.encode_nack(self.channel_id, delivery_tag, multiple, requeue)
         self._writer.write([frame], None, self, closings)
-        if multiple:
-            self._settle_up_to(delivery_tag)
-        else:
-            self.unacked.discard(delivery_tag)
+        self.deliveries.settle(delivery_tag, multiple)
 
-    def _settle_up_to(self, delivery_tag: int) -> None:
-        if delivery_tag:
-            self.unacked.difference_update([tag for tag in list(self.unacked) if tag <= delivery_tag])
-        else:
-            self.unacked.clear()
+    def refuse_tag(self, delivery_tag: int) -> NoReturn:
+        """Raise what keeps *delivery_tag* from being settled.
 
-    def _refuse_tag(self, delivery_tag: int) -> None:
+        Raises:
+            amqp.exceptions.ChannelError: the broker closed the channel.
+            amqp.exceptions.RecoverableConnectionError: the channel or its connection is closed.
+        """
         # A tag belongs to the channel that it came on, so opening another is no help.
         self.check_open()
         raise RecoverableConnectionError(

@@ -106,7 +106,9 @@ class Connection(AwaitsReplies, amqp.Connection):
         self._unreported: deque[tuple[Any, BaseException]] = deque()
         #: Called when whole frames are left in the receive buffer, where no poll can see them.
         self.on_leftover: Callable[[], Any] | None = None
-        self.drain: Callable[..., Any] = self.drain_events
+        #: What dispatches events: ``drain(timeout, max_events)``.  Straight to the receive loop, once there is one,
+        #: unless a subclass wants to see it.
+        self.drain: Callable[..., int] = self.drain_events
         # The two seams that amqp.Connection.connect() would use stay unused: connect() is ours.
         super().__init__(*args, channel_max=channel_max, frame_max=frame_max, **kwargs)
         self._used_channel_ids = ChannelIds()
@@ -156,14 +158,9 @@ class Connection(AwaitsReplies, amqp.Connection):
         receiver.send_heartbeat = writer.write_heartbeat
         receiver.frames_sent = writer.count
         self.frame_writer = writer
-        self._choose_drain()
+        if type(self).drain_events is Connection.drain_events:
+            self.drain = receiver.drain_events
         _connections.add(self)
-
-    def _choose_drain(self) -> None:
-        # What the transport calls for each event: straight to the receive loop, unless there is something to say
-        # first, or a subclass wants to see it.
-        plain = type(self).drain_events is Connection.drain_events and not self._unreported
-        self.drain = self._receiver.drain_events if plain else self.drain_events
 
     def _on_tune(self, channel_max: int, frame_max: int, server_heartbeat: int, argsig: str = "BlB") -> None:
         # What the user asked for may lower the server's limits, never raise them: section 1.4.2.6 of the specification.
@@ -188,8 +185,6 @@ class Connection(AwaitsReplies, amqp.Connection):
         receiver = self._receiver
         if receiver is None:
             self._refuse()
-        if self._unreported:
-            self.raise_unreported()
         return receiver.drain_events(timeout, max_events)  # type: ignore[no-any-return]
 
     def call_at_rest(self, function: Callable[[], Any]) -> None:
@@ -256,7 +251,7 @@ class Connection(AwaitsReplies, amqp.Connection):
             other.waited_for_here() for other in list((self.channels or {}).values())
         ):
             self._unreported.append((channel, error))
-            self._choose_drain()
+            self._receiver.on_drain = self.raise_unreported
         else:
             raise error
 
@@ -268,7 +263,8 @@ class Connection(AwaitsReplies, amqp.Connection):
                     self._unreported.remove((owner, error))
                 except ValueError:
                     continue  # another thread raises it
-                self._choose_drain()
+                if not self._unreported:
+                    self._receiver.on_drain = None
                 raise error
 
     @property

@@ -1,0 +1,15 @@
+"""The channel's fields, for the receive loop and the acknowledgements."""
+
+
+cdef class Deliveries:
+    #: -1 for none.
+    cdef int number
+    #: Whether there is a close_error.
+    cdef bint is_closed
+    cdef object close_error_
+    cdef public dict callbacks
+    cdef public set no_ack_consumers
+    cdef public set unacked
+    cdef public object delivered_as
+    cdef public object writer
+    cdef public object receiver

@@ -1,0 +1,20 @@
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ("Deliveries",)
+
+ABI: int
+
+class Deliveries:
+    channel_id: int | None
+    close_error: BaseException | None
+    callbacks: dict[str, Callable[[Any], Any]]
+    no_ack_consumers: set[str]
+    unacked: set[int]
+    delivered_as: type[Any]
+    writer: Any
+    receiver: Any
+    def __init__(
+        self, channel_id: int | None, delivered_as: type[Any], writer: Any = None, receiver: Any = None
+    ) -> None: ...
+    def settle(self, delivery_tag: int, multiple: bool = False) -> None: ...

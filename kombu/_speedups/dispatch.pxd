@@ -1,0 +1,10 @@
+"""What a channel calls for each delivery, for the receive loop to call without a detour."""
+
+
+cdef class Dispatcher:
+    cdef readonly object consumer
+    cdef readonly object finished
+    #: The last class of messages seen whose decode() is the core's own.
+    cdef object plain
+
+    cdef object dispatch(self, object message)

@@ -1,0 +1,35 @@
+"""Acknowledging deliveries, compiled; :mod:`kombu._pure.settling` is the reference."""
+
+from kombu._speedups.deliveries cimport Deliveries
+from kombu._speedups.inbound cimport Inbound
+from kombu._speedups.output cimport Writer
+
+__all__ = ("basic_ack",)
+
+ABI = 1
+
+
+def basic_ack(self, delivery_tag, multiple=False, argsig="Lb"):
+    """Acknowledge a delivery; with *multiple*, all up to it, and all at once for tag 0.
+
+    The method of that name of a channel, which has ``deliveries``, ``connection``, ``refuse_tag()`` and
+    ``raise_closed()``.
+
+    Raises:
+        amqp.exceptions.ChannelError: the broker has closed the channel, so the tag means nothing any more.
+        amqp.exceptions.RecoverableConnectionError, OSError: the connection is closed or lost.
+
+    Source: AMQP 0-9-1, section 1.8.3.13 (basic.ack).
+    """
+    cdef Deliveries deliveries = self.deliveries
+    cdef Inbound receiver = deliveries.receiver
+    cdef Writer writer = deliveries.writer
+    if deliveries.is_closed or self.connection is None:
+        self.refuse_tag(delivery_tag)
+    if not writer.acknowledge(deliveries, delivery_tag, multiple, receiver.more_waits):
+        # Closed while another thread was writing.
+        self.raise_closed()
+    if multiple:
+        deliveries.settle(delivery_tag, True)
+    else:
+        deliveries.unacked.discard(delivery_tag)
