@@ -4,7 +4,10 @@
 cdef class Dispatcher:
     cdef readonly object consumer
     cdef readonly object finished
+    #: The consumer's attributes, where they can be had from there.
+    cdef dict namespace
     #: The last class of messages seen whose decode() is the core's own.
     cdef object plain
 
     cdef object dispatch(self, object message)
+    cdef object lookup(self, str name)

@@ -4,7 +4,7 @@ A delivery that our channel made, for a consumer whose methods are its own, gets
 between.
 """
 
-from cpython.object cimport PyObject
+from inspect import getattr_static
 
 from kombu._speedups.message cimport Message, decoded, has_errors
 
@@ -12,21 +12,16 @@ __all__ = ("Dispatcher", "receive")
 
 ABI = 1
 
-cdef extern from "Python.h":
-    bint PyMethod_Check(object)
-    PyObject *PyMethod_GET_FUNCTION(object)
-
 
 def receive(self, body, message):
     """Hand a decoded message to the callbacks.
 
     Raises :exc:`NotImplementedError` when there are none.
     """
-    call_each(self, body, message)
+    call_each(self.callbacks, body, message)
 
 
-cdef int call_each(consumer, body, message) except -1:
-    callbacks = consumer.callbacks
+cdef int call_each(callbacks, body, message) except -1:
     if not callbacks:
         raise NotImplementedError("Consumer does not have any callbacks")
     for callback in callbacks:
@@ -34,6 +29,7 @@ cdef int call_each(consumer, body, message) except -1:
     return 0
 
 
+cdef object MISSING = object()
 cdef object plain_decode = Message.decode
 cdef object plain_receive = receive
 
@@ -48,6 +44,7 @@ cdef class Dispatcher:
     def __init__(self, consumer, finished=None):
         self.consumer = consumer
         self.finished = finished
+        self.namespace = None if intercepts(type(consumer)) else consumer.__dict__
 
     def __call__(self, message):
         """Decode *message* and hand it to the consumer."""
@@ -56,7 +53,7 @@ cdef class Dispatcher:
     cdef object dispatch(self, object message):
         cdef object consumer = self.consumer
         cdef object kind, accept, body = None
-        on_message = consumer.on_message
+        on_message = self.lookup("on_message")
         try:
             kind = type(message)
             if kind is not self.finished and kind is not Message:
@@ -65,7 +62,7 @@ cdef class Dispatcher:
                 if to_python:
                     message = to_python(message)
                     kind = type(message)
-            accept = consumer.accept
+            accept = self.lookup("accept")
             if self.plain is not kind and isinstance(message, Message):
                 self.plain = kind if overrides_nothing(kind) else None
             if self.plain is kind and kind is not None:
@@ -90,11 +87,29 @@ cdef class Dispatcher:
             return None
         if on_message:
             return on_message(message)
-        hand_over = consumer.receive
-        if PyMethod_Check(hand_over) and PyMethod_GET_FUNCTION(hand_over) == <PyObject *>plain_receive:
-            call_each(consumer, body, message)
+        if self.namespace is not None and type(consumer).receive is plain_receive and "receive" not in self.namespace:
+            call_each(self.lookup("callbacks"), body, message)
             return None
-        return hand_over(body, message)
+        return consumer.receive(body, message)
+
+    cdef object lookup(self, str name):
+        """Return an attribute of the consumer."""
+        if self.namespace is not None:
+            found = self.namespace.get(name, MISSING)
+            if found is not MISSING:
+                return found
+        return getattr(self.consumer, name)
+
+
+cdef bint intercepts(kind) except -1:
+    """Return whether what stands in an instance's ``__dict__`` need not be what its attribute gives."""
+    if kind.__getattribute__ is not object.__getattribute__ or kind.__dictoffset__ == 0:
+        return True
+    for name in ("on_message", "accept", "callbacks", "receive"):
+        found = getattr_static(kind, name, None)
+        if hasattr(type(found), "__set__") or hasattr(type(found), "__delete__"):
+            return True
+    return False
 
 
 cdef bint overrides_nothing(kind) except -1:

@@ -636,7 +636,7 @@ cdef class Receiver(Inbound):
             elif callback is not None:
                 callback(message)
             else:
-                message.channel.on_unclaimed_delivery(message.consumer_tag_, message)
+                message.channel_.on_unclaimed_delivery(message.consumer_tag_, message)
         else:
             channel_id, method, payload, content = <tuple>event
             self.on_method(channel_id, method, payload, content)

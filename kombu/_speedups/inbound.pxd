@@ -3,14 +3,14 @@
 from libc.stdint cimport uint64_t
 
 from kombu._speedups.deliveries cimport Deliveries
-from kombu._speedups.message cimport Message
+from kombu._speedups.message cimport Message, PropertyBlock
 
 
 cdef class Content:
     cdef unsigned int channel_id
     cdef unsigned int method_id
     cdef tuple arguments
-    cdef bytes properties
+    cdef PropertyBlock properties
     cdef uint64_t size
     cdef uint64_t received
     cdef bytes body
@@ -44,8 +44,8 @@ cdef class Inbound:
     cdef object last_channel
     cdef Deliveries last_deliveries
 
-    cdef set known_properties
-    cdef bytes last_properties
+    cdef dict known_properties
+    cdef PropertyBlock last_properties
     cdef Text last_text[3]
     cdef list last_str
 
@@ -58,7 +58,7 @@ cdef class Inbound:
     cdef int check_frame(self, unsigned int frame_type, unsigned int channel_id, uint64_t size) except -1
     cdef object on_method_frame(self, unsigned int channel_id, Py_ssize_t start, Py_ssize_t end)
     cdef object on_header_frame(self, unsigned int channel_id, Py_ssize_t start, Py_ssize_t end)
-    cdef bytes properties_at(self, const unsigned char *data, Py_ssize_t length)
+    cdef PropertyBlock properties_at(self, const unsigned char *data, Py_ssize_t length)
     cdef Message whole_delivery(
         self, unsigned int channel_id, object channel, str tag, uint64_t number, bint redelivered,
         str exchange, str routing_key,

@@ -13,7 +13,7 @@ from libc.stdint cimport uint64_t
 from libc.string cimport memcmp, memcpy, memmove
 
 from kombu._speedups.deliveries cimport Deliveries
-from kombu._speedups.message cimport Message, make_delivery
+from kombu._speedups.message cimport Message, PropertyBlock, make_block, make_delivery
 from kombu._speedups.frames cimport check_block
 from kombu._speedups.wire cimport Cursor, load16, load32, load64, take
 
@@ -94,7 +94,7 @@ cdef class Inbound:
         self.frame_max = frame_max
         self.max_body_size = max_body_size
         self.contents = {}
-        self.known_properties = set()
+        self.known_properties = {}
         self.last_str = [None, None, None]
         for place in range(3):
             self.last_text[place].size = -1
@@ -323,7 +323,7 @@ cdef class Inbound:
         cdef const unsigned char *data = self.data + start
         cdef unsigned int class_id, weight
         cdef uint64_t size
-        cdef bytes properties
+        cdef PropertyBlock properties
         cdef Py_ssize_t length = end - start - 12
         if length < 2:
             raise FrameSyntaxError(f"Received a content header of {end - start} bytes; the shortest has 14")
@@ -344,24 +344,27 @@ cdef class Inbound:
         content.body = b""
         return self.complete(content)
 
-    cdef bytes properties_at(self, const unsigned char *data, Py_ssize_t length):
-        """Return a valid property block; the one seen last is made once."""
-        cdef bytes properties = self.last_properties
+    cdef PropertyBlock properties_at(self, const unsigned char *data, Py_ssize_t length):
+        """Return a valid property block; the one seen last, and short ones seen lately, are made once."""
+        cdef PropertyBlock block = self.last_properties
+        cdef bytes raw
         if (
-            properties is not None
-            and len(properties) == length
-            and memcmp(PyBytes_AS_STRING(properties), data, length) == 0
+            block is not None
+            and len(block.raw) == length
+            and memcmp(PyBytes_AS_STRING(block.raw), data, length) == 0
         ):
-            return properties
-        properties = PyBytes_FromStringAndSize(<char *>data, length)
-        if properties not in self.known_properties:
-            check_block(<const unsigned char *>PyBytes_AS_STRING(properties), 0, length)
+            return block
+        raw = PyBytes_FromStringAndSize(<char *>data, length)
+        block = self.known_properties.get(raw)
+        if block is None:
+            check_block(<const unsigned char *>PyBytes_AS_STRING(raw), 0, length)
+            block = make_block(raw)
             if len(self.known_properties) >= KNOWN_PROPERTIES:
                 self.known_properties.clear()
             if length <= 256:
-                self.known_properties.add(properties)
-        self.last_properties = properties
-        return properties
+                self.known_properties[raw] = block
+        self.last_properties = block
+        return block
 
     cdef Message whole_delivery(
         self, unsigned int channel_id, object channel, str tag, uint64_t number, bint redelivered,
@@ -374,7 +377,8 @@ cdef class Inbound:
         cdef const unsigned char *data = self.data + self.start
         cdef uint64_t available = <uint64_t>(self.end - self.start)
         cdef uint64_t header, size, total
-        cdef bytes properties, body
+        cdef PropertyBlock properties
+        cdef bytes body
         cdef Deliveries deliveries
         cdef object delivery_tag
         if available < 22 or data[0] != FRAME_HEADER or load16(data + 1) != channel_id:

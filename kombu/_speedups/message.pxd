@@ -3,19 +3,30 @@
 from kombu._speedups.deliveries cimport Deliveries
 
 
+cdef class PropertyBlock:
+    """Properties as they came over the wire; the messages that have the same may share it."""
+
+    cdef bytes raw
+    # What decides about the body, once somebody has asked: all else is decoded for each message anew.
+    cdef bint is_peeked
+    cdef object content_type
+    cdef object content_encoding
+    cdef object compression
+
+
 cdef class Message:
     cdef dict __dict__
     cdef object __weakref__
 
     cdef public object accept
-    cdef public object channel
+    cdef object channel_
     cdef public object delivery_tag
     cdef public object _state
 
     # What came over the wire, None once it has been decoded.
-    cdef bytes raw_properties
+    cdef PropertyBlock block
     cdef bytes raw_body
-    # Those of the channel that it came on for a consumer.
+    # Those of the channel that it came on for a consumer; None once it has been given to another.
     cdef Deliveries deliveries
     # What delivery_info will be made of.
     cdef object consumer_tag_
@@ -47,7 +58,7 @@ cdef Message make_delivery(
     object redelivered,
     object exchange,
     object routing_key,
-    bytes raw_properties,
+    PropertyBlock block,
     bytes body,
     object message_count,
 )
@@ -55,3 +66,8 @@ cdef Message make_delivery(
 
 cdef object decoded(Message self)
 cdef bint has_errors(Message self) except -1
+cdef PropertyBlock make_block(bytes raw)
+
+#: ``basic_ack`` of our channels, and what a call of it comes to.
+ctypedef int (*Acknowledge)(object channel, Deliveries deliveries, object delivery_tag, bint multiple) except -1
+cdef void recognize_ack(object basic_ack, Acknowledge acknowledge) noexcept

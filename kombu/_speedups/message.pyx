@@ -9,7 +9,7 @@ from __future__ import annotations
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cpython.object cimport PyTypeObject
+from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport uint16_t
 
 from kombu._speedups.deliveries cimport Deliveries
@@ -64,6 +64,20 @@ cdef extern from *:
     object new_object "kombu_new" (PyTypeObject *cls, object arguments)
 
 
+cdef extern from "Python.h":
+    bint PyMethod_Check(object)
+    PyObject *PyMethod_GET_FUNCTION(object)
+
+# Set by the module that stands above this one, while it is imported.
+cdef object plain_ack = None
+cdef Acknowledge acknowledge = NULL
+
+
+cdef void recognize_ack(object basic_ack, Acknowledge function) noexcept:
+    global plain_ack, acknowledge
+    plain_ack, acknowledge = basic_ack, function
+
+
 def _not_configured(*args, **kwargs):
     raise RuntimeError("the message core has no serializers yet: import kombu.message first")
 
@@ -84,6 +98,11 @@ def configure(loads, decompress, decoders=None, disabled=frozenset(), trusted=fr
     global loads_body, decompress_body, body_decoders, disabled_types, trusted_types
     loads_body, decompress_body = loads, decompress
     body_decoders, disabled_types, trusted_types = decoders, disabled, trusted
+
+
+@cython.freelist(64)
+cdef class PropertyBlock:
+    """Properties as they came over the wire."""
 
 
 # The docstring begins with what inspect.signature() reads, since a compiled class has no other place for it.
@@ -134,9 +153,11 @@ properties=None, headers=None, postencode=None, accept=None, channel=None, **kwa
             except Exception:
                 errors.append(exc_info())
         with cython.critical_section(self):
-            self.raw_properties = self.raw_body = None
+            self.block = None
+            self.raw_body = None
             self.errors_ = errors
-            self.channel = channel
+            self.channel_ = channel
+            self.deliveries = None
             self.delivery_tag = delivery_tag
             self.content_type_ = content_type
             self.content_encoding_ = content_encoding
@@ -178,10 +199,22 @@ properties=None, headers=None, postencode=None, accept=None, channel=None, **kwa
             redelivered,
             exchange,
             routing_key,
-            raw_properties,
+            make_block(raw_properties),
             body,
             message_count,
         )
+
+    @property
+    def channel(self):
+        """The channel that the message came on, and is settled on."""
+        with cython.critical_section(self):
+            return self.channel_
+
+    @channel.setter
+    def channel(self, value):
+        with cython.critical_section(self):
+            self.deliveries = None
+            self.channel_, value = value, self.channel_
 
     # -- what came over the wire ---------------------------------------------------------------------------------
 
@@ -353,11 +386,23 @@ properties=None, headers=None, postencode=None, accept=None, channel=None, **kwa
         :exc:`~kombu.exceptions.MessageStateError` if the message is settled or has no channel; after any error of
         the channel it is still unsettled.
         """
+        cdef Deliveries deliveries
         channel = channel_of(self)
-        no_ack_consumers = channel.no_ack_consumers
+        with cython.critical_section(self):
+            deliveries = self.deliveries
+        no_ack_consumers = channel.no_ack_consumers if deliveries is None else deliveries.no_ack_consumers
         if no_ack_consumers and consumer_tag_of(self) in no_ack_consumers:
             return
-        channel.basic_ack(unsettled_tag_of(self), multiple=multiple)
+        delivery_tag = unsettled_tag_of(self)
+        basic_ack = channel.basic_ack
+        if (
+            deliveries is not None
+            and PyMethod_Check(basic_ack)
+            and PyMethod_GET_FUNCTION(basic_ack) == <PyObject *>plain_ack
+        ):
+            acknowledge(channel, deliveries, delivery_tag, multiple)
+        else:
+            basic_ack(delivery_tag, multiple=multiple)
         set_state(self, "ACK")
 
     def ack_log_error(self, logger, errors, multiple=False):
@@ -444,13 +489,13 @@ cdef Message make_delivery(
     object redelivered,
     object exchange,
     object routing_key,
-    bytes raw_properties,
+    PropertyBlock block,
     bytes body,
     object message_count,
 ):
     """Make a message of class *cls* without calling its ``__init__``; see :meth:`Message.from_delivery`."""
     cdef Message self = new_object(<PyTypeObject *>cls, NO_ARGUMENTS)
-    self.channel = channel
+    self.channel_ = channel
     self.deliveries = deliveries
     self.consumer_tag_ = consumer_tag
     self.delivery_tag = delivery_tag
@@ -458,7 +503,7 @@ cdef Message make_delivery(
     self.exchange_ = exchange
     self.routing_key_ = routing_key
     self.message_count_ = message_count
-    self.raw_properties = raw_properties
+    self.block = block
     self.raw_body = body
     self._state = "RECEIVED"
     return self
@@ -521,19 +566,25 @@ cdef object deserialized(body, content_type, content_encoding, accept):
         raise DecodeError(error) from error
 
 
-cdef int peek(Message self) except -1:
+cdef PropertyBlock make_block(bytes raw):
+    cdef PropertyBlock block = PropertyBlock.__new__(PropertyBlock)
+    block.raw = raw
+    return block
+
+
+cdef int look_at(PropertyBlock block) except -1:
     """Decode what decides about the body, unless that has been done: content type and encoding, compression."""
-    cdef bytes raw
     cdef Cursor cursor
     cdef uint16_t flags
-    with cython.critical_section(self):
-        raw = None if self.is_peeked else self.raw_properties
-    if raw is None:
+    cdef bint done
+    with cython.critical_section(block):
+        done = block.is_peeked
+    if done:
         return 0
     content_type = content_encoding = compression = None
-    cursor.data = <const unsigned char *>PyBytes_AS_STRING(raw)
+    cursor.data = <const unsigned char *>PyBytes_AS_STRING(block.raw)
     cursor.offset = 0
-    cursor.limit = PyBytes_GET_SIZE(raw)
+    cursor.limit = PyBytes_GET_SIZE(block.raw)
     flags = read_flags(&cursor)
     if flags & 0x8000:
         content_type = read_common_text(&cursor)
@@ -541,31 +592,49 @@ cdef int peek(Message self) except -1:
         content_encoding = read_common_text(&cursor)
     if flags & 0x2000:
         compression = read_header(&cursor, "compression", 11)
+    with cython.critical_section(block):
+        # What another thread has found first is what others may hold without a lock by now.
+        if not block.is_peeked:
+            block.content_type = content_type
+            block.content_encoding = content_encoding
+            block.compression = compression
+            block.is_peeked = True
+    return 0
+
+
+cdef int peek(Message self) except -1:
+    """Note what decides about the body, unless that has been done."""
+    cdef PropertyBlock block
+    with cython.critical_section(self):
+        block = None if self.is_peeked else self.block
+    if block is None:
+        return 0
+    look_at(block)
     with cython.critical_section(self):
         if not self.is_peeked:
-            self.content_type_ = content_type
-            self.content_encoding_ = content_encoding
-            self.compression_ = compression
+            self.content_type_ = block.content_type
+            self.content_encoding_ = block.content_encoding
+            self.compression_ = block.compression
             self.is_peeked = True
     return 0
 
 
 cdef int settle_properties(Message self) except -1:
     """Decode the properties, if that is still to be done."""
-    cdef bytes raw
+    cdef PropertyBlock block
     with cython.critical_section(self):
-        raw = self.raw_properties
-    if raw is None:
+        block = self.block
+    if block is None:
         return 0
     # The dicts are the caller's to change, the body depends on what was received: that is noted before.
     peek(self)
-    properties = read_block(<const unsigned char *>PyBytes_AS_STRING(raw), 0, PyBytes_GET_SIZE(raw))
+    properties = read_block(<const unsigned char *>PyBytes_AS_STRING(block.raw), 0, PyBytes_GET_SIZE(block.raw))
     headers = properties.get("application_headers") or {}
     with cython.critical_section(self):
-        if self.raw_properties is not None:
+        if self.block is not None:
             self.headers_ = headers
             self.properties_ = properties
-            self.raw_properties = None
+            self.block = None
     return 0
 
 
@@ -622,7 +691,7 @@ cdef object text_where_encoded(bytes raw, content_encoding):
 
 cdef object channel_of(Message self):
     with cython.critical_section(self):
-        channel = self.channel
+        channel = self.channel_
     if channel is None:
         raise self.MessageStateError("This message does not have a receiving channel")
     return channel

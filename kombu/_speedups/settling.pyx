@@ -2,6 +2,7 @@
 
 from kombu._speedups.deliveries cimport Deliveries
 from kombu._speedups.inbound cimport Inbound
+from kombu._speedups.message cimport recognize_ack
 from kombu._speedups.output cimport Writer
 
 __all__ = ("basic_ack",)
@@ -21,15 +22,22 @@ def basic_ack(self, delivery_tag, multiple=False, argsig="Lb"):
 
     Source: AMQP 0-9-1, section 1.8.3.13 (basic.ack).
     """
-    cdef Deliveries deliveries = self.deliveries
+    settle(self, self.deliveries, delivery_tag, multiple)
+
+
+cdef int settle(object channel, Deliveries deliveries, object delivery_tag, bint multiple) except -1:
     cdef Inbound receiver = deliveries.receiver
     cdef Writer writer = deliveries.writer
-    if deliveries.is_closed or self.connection is None:
-        self.refuse_tag(delivery_tag)
+    if deliveries.is_closed or channel.connection is None:
+        channel.refuse_tag(delivery_tag)
     if not writer.acknowledge(deliveries, delivery_tag, multiple, receiver.more_waits):
         # Closed while another thread was writing.
-        self.raise_closed()
+        channel.raise_closed()
     if multiple:
         deliveries.settle(delivery_tag, True)
     else:
         deliveries.unacked.discard(delivery_tag)
+    return 0
+
+
+recognize_ack(basic_ack, settle)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from kombu.exceptions import ContentDisallowed, DecodeError
 from kombu.serialization import register, registry, unregister
 from rig import Rig
