@@ -175,7 +175,7 @@ class Worker(Command):
 
 def environment(broker: str, backend: str, settings: Mapping[str, Any] | None = None) -> dict[str, str]:
     """Return the environment of a process that uses ``proj.worker``."""
-    path = [str(FOLDER), *filter(None, [os.environ.get("PYTHONPATH")])]
+    path = [str(FOLDER), str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | {
         "PYTHONPATH": os.pathsep.join(path),
         "PROJ_BROKER": broker,

@@ -6,7 +6,12 @@ from typing import Any
 
 from celery import Celery
 
+from kombu.transport import TRANSPORT_ALIASES
+
 __all__ = ("make_app",)
+
+# A transport of somebody else's, from tests/support.
+TRANSPORT_ALIASES["sqlitefile"] = "sqlite_transport:Transport"
 
 
 def make_app(broker: str, backend: str, **settings: Any) -> Celery:
