@@ -42,12 +42,21 @@ def test_results_that_differ_are_told():
     assert list(compare_unit_tests.differences(before, now)) == [("lost", passed, absent), ("worse", passed, failed)]
 
 
+def test_what_is_expected_to_differ_is_a_module_a_class_or_a_test():
+    expectation = compare_unit_tests.expectation
+    assert "azure" in expectation("t.unit.backends.test_azureblockblob.test_AzureBlockBlobBackend.test_get[]")
+    assert "azure" in expectation(".t.unit.backends.test_azureblockblob")
+    assert expectation("t.unit.backends.test_azureblockblobs.test_get") is None
+    assert "redis" in expectation("t.unit.backends.test_redis.test_RedisBackend.test_exception_safe_to_retry")
+    assert expectation("t.unit.backends.test_redis.test_RedisBackend.test_get") is None
+
+
 def test_results_are_read_from_what_pytest_reports(tmp_path):
     tests = tmp_path / "celery" / "t" / "unit"
     tests.mkdir(parents=True)
     (tests / "test_it.py").write_text("def test_good(): pass\n\ndef test_bad(): assert 1 == 2\n")
     python = Path(sys.executable)
-    found = compare_unit_tests.results(python, tmp_path / "celery", "test_it.py", tmp_path / "report.xml", timeout=None)
+    found = compare_unit_tests.results(python, tmp_path / "celery", ["t/unit"], tmp_path / "report.xml", timeout=None)
     assert {name.rpartition(".")[2]: result.outcome for name, result in found.items()} == {
         "test_good": "passed",
         "test_bad": "failure",
