@@ -34,3 +34,9 @@ def run(page: Path) -> subprocess.CompletedProcess[str]:
 def modules() -> set[str]:
     """Return the names of the modules that the reference describes."""
     return {name for page in pages() for name in MODULE.findall(page.read_text(encoding="utf-8"))}
+
+
+def differences() -> set[str]:
+    """Return the subjects in which this kombu differs from kombu 5.7, as the README names them."""
+    text = (which_build.ROOT / "README.rst").read_text(encoding="utf-8")
+    return set(re.findall(r"^   \* - (.+)$", text, re.MULTILINE)) - {"Subject"}

@@ -141,6 +141,7 @@ class Method:
         args: its arguments by name.
         time: monotonic time at which its last frame arrived.
         properties, body: the content's; ``None`` for a method without one.
+        header: the payload of its header frame, as it came.
     """
 
     name: str
@@ -149,6 +150,7 @@ class Method:
     time: float
     properties: dict[str, Any] | None = None
     body: bytes | None = None
+    header: bytes | None = None
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -243,6 +245,7 @@ class Assembly:
             holder = Message()
             holder._load_properties(class_id, arrived.payload, 12)
             self.method.properties = holder.properties
+            self.method.header = arrived.payload
         else:
             self.pieces.append(arrived.payload)
         have = sum(map(len, self.pieces))
