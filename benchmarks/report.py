@@ -1,0 +1,319 @@
+"""What becomes of the runs: medians and spreads, ratios, goals met and missed, tables in text and reStructuredText."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from targets import CONSUMING, NOTHING_SLOWER, PURE_CONSUMING, TARGETS
+
+Run = dict[str, Any]
+
+BASE = "kombu57"
+BEGIN, END = ".. benchmarks begin", ".. benchmarks end"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure of a run.
+
+    Args:
+        unit: as it is printed after the figure.
+        more_is_better: or less.
+    """
+
+    unit: str
+    more_is_better: bool
+
+    def ratio(self, mine: float, base: float) -> float:
+        """Return how many times better *mine* is."""
+        return mine / base if self.more_is_better else base / mine
+
+
+METRICS = {
+    "rate": Metric("/s", True),
+    "cpu": Metric(" us CPU", False),
+    "p50": Metric(" us", False),
+    "us": Metric(" us", False),
+    "ms": Metric(" ms", False),
+}
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median of the rounds, with the smallest and the largest."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Spread:
+        """Return the spread of *values*.
+
+        Raises:
+            ValueError: there are none.
+        """
+        ordered = sorted(values)
+        if not ordered:
+            raise ValueError("no values to take the median of")
+        return cls(statistics.median(ordered), ordered[0], ordered[-1])
+
+    def text(self, unit: str = "") -> str:
+        return f"{number(self.median)}{unit} ({number(self.low)} to {number(self.high)})"
+
+
+def number(value: float) -> str:
+    """Return *value* with three digits that say something, or all before the point."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def figure(run: Run, metric: str) -> float:
+    """Return the figure of *run* that *metric* (a key of :data:`METRICS`) names."""
+    if metric == "rate":
+        return float(run["messages"] / run["seconds"])
+    if metric == "cpu":
+        return float(1e6 * run["cpu_seconds"] / run["messages"])
+    if metric == "p50":
+        return float(run["p50_us"])
+    scale = {"ms": 1e3, "us": 1e6}[metric]
+    return float(scale * run["seconds"] / run["messages"])
+
+
+class Results:
+    """All runs of one run of the suite."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.runs = runs
+
+    def workloads(self) -> list[str]:
+        """Return the keys of the workloads that were run, in the order in which they were."""
+        return list(dict.fromkeys(run["workload"] for run in self.runs))
+
+    def sides(self, workload: str) -> list[str]:
+        """Return the sides that took part in *workload*."""
+        return list(dict.fromkeys(run["side"] for run in self.runs if run["workload"] == workload))
+
+    def of(self, workload: str, side: str) -> list[Run]:
+        return [run for run in self.runs if run["workload"] == workload and run["side"] == side]
+
+    def title(self, workload: str) -> str:
+        return next(str(run["title"]) for run in self.runs if run["workload"] == workload)
+
+    def metric(self, workload: str) -> str:
+        return next(str(run["metric"]) for run in self.runs if run["workload"] == workload)
+
+    def spread(self, workload: str, side: str, metric: str = "") -> Spread | None:
+        """Return the spread of *metric* (the workload's own if not given); None if the side did not take part."""
+        runs = self.of(workload, side)
+        metric = metric or (runs[0]["metric"] if runs else "")
+        return Spread.of(figure(run, metric) for run in runs) if runs else None
+
+    def ratio(self, workload: str, side: str, base: str = BASE) -> Spread | None:
+        """Return how many times better than *base* the side was, round by round; None if one of them has no run."""
+        mine = {run["round"]: run for run in self.of(workload, side)}
+        theirs = {run["round"]: run for run in self.of(workload, base)}
+        both = sorted(mine.keys() & theirs.keys())
+        if not both:
+            return None
+        metric = self.metric(workload)
+        return Spread.of(
+            METRICS[metric].ratio(figure(mine[each], metric), figure(theirs[each], metric)) for each in both
+        )
+
+
+# -- goals
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was measured beside a goal; *outcome* is ``aim met``, ``met``, ``missed`` or ``not measured``."""
+
+    goal: str
+    measured: str
+    at_least: str
+    aim: str
+    outcome: str
+
+
+def judged(ratio: Spread | None, at_least: float, aim: float | None) -> str:
+    """Return the outcome for the median of *ratio*."""
+    if ratio is None:
+        return "not measured"
+    if ratio.median < at_least:
+        return "missed"
+    return "aim met" if aim is not None and ratio.median >= aim else "met"
+
+
+def verdicts(results: Results) -> list[Verdict]:
+    """Return what the runs say about each goal whose workload was run."""
+    made = []
+    ran = results.workloads()
+    for target in TARGETS:
+        if target.workload not in ran:
+            continue
+        ratio = results.ratio(target.workload, target.side, target.base)
+        goal = results.title(target.workload) + (f", {target.note}" if target.note else "")
+        made.append(_verdict(goal, ratio, target.at_least, target.aim))
+    for workload in CONSUMING:
+        if workload in ran and results.of(workload, "pure"):
+            goal = f"{results.title(workload)}, pure core"
+            made.append(_verdict(goal, results.ratio(workload, "pure"), PURE_CONSUMING, None))
+    for side, name in (("ours", "compiled core"), ("pure", "pure core")):
+        made += _nothing_slower(results, side, name)
+    return made
+
+
+def _verdict(goal: str, ratio: Spread | None, at_least: float, aim: float | None) -> Verdict:
+    return Verdict(
+        goal,
+        "-" if ratio is None else ratio.text(),
+        f"{at_least:g}",
+        "" if aim is None else f"{aim:g}",
+        judged(ratio, at_least, aim),
+    )
+
+
+def _nothing_slower(results: Results, side: str, name: str) -> list[Verdict]:
+    ratios = {workload: results.ratio(workload, side) for workload in results.workloads()}
+    measured = {workload: ratio for workload, ratio in ratios.items() if ratio is not None}
+    if not measured:
+        return []
+    slower = [workload for workload, ratio in measured.items() if ratio.median < NOTHING_SLOWER]
+    told = ", ".join(f"{workload} {number(measured[workload].median)}" for workload in slower)
+    smallest = min(ratio.median for ratio in measured.values())
+    return [
+        Verdict(
+            f"nothing slower than kombu 5.7.0, {name}",
+            f"slower: {told}" if slower else f"{number(smallest)}, the smallest of {len(measured)}",
+            f"{NOTHING_SLOWER:g}",
+            "",
+            "missed" if slower else "met",
+        )
+    ]
+
+
+# -- text
+
+
+def text_table(rows: Sequence[Sequence[str]]) -> str:
+    """Return *rows*, the first of which is the header, in columns; the first column is left-aligned."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0])] + [
+            cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def workload_text(results: Results, workload: str, titles: dict[str, str]) -> str:
+    """Return one workload's table."""
+    metric = results.metric(workload)
+    unit = METRICS[metric].unit.strip()
+    header = ["", unit if metric != "rate" else "messages/s", "us CPU a message", "peak MiB", "times kombu 5.7.0"]
+    rows = [header]
+    for side in results.sides(workload):
+        runs = results.of(workload, side)
+        value = results.spread(workload, side)
+        ratio = results.ratio(workload, side)
+        assert value is not None
+        cpu = "-"
+        if all("cpu_seconds" in run for run in runs):
+            cpu = Spread.of(figure(run, "cpu") for run in runs).text()
+        peak = "-"
+        if all("peak_kib" in run for run in runs):
+            peak = number(statistics.median(run["peak_kib"] for run in runs) / 1024)
+        rows.append([titles.get(side, side), value.text(), cpu, peak, "-" if ratio is None else ratio.text()])
+        if metric == "p50":
+            p99 = Spread.of(run["p99_us"] for run in runs)
+            rows[-1][1] += f", p99 {p99.text()}"
+    return f"{results.title(workload)}\n" + text_table(rows)
+
+
+def verdict_text(made: Sequence[Verdict]) -> str:
+    """Return the goals as a table."""
+    header = ["times kombu 5.7.0", "measured", "at least", "aim", ""]
+    return text_table([header, *([v.goal, v.measured, v.at_least, v.aim, v.outcome] for v in made)])
+
+
+# -- reStructuredText
+
+
+def rst_table(rows: Sequence[Sequence[str]]) -> str:
+    """Return *rows*, the first of which is the header, as a simple table."""
+    # A first cell must not be empty in a simple table: it would continue the row above.
+    cells = [["\\ " if not cell and not column else cell for column, cell in enumerate(row)] for row in rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(rows[0]))]
+    rule = " ".join("=" * width for width in widths)
+    lines = [" ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    return "\n".join([rule, lines[0], rule, *lines[1:], rule])
+
+
+def _value(results: Results, workload: str, side: str) -> str:
+    spread = results.spread(workload, side)
+    return "-" if spread is None else number(spread.median) + METRICS[results.metric(workload)].unit
+
+
+def readme_tables(results: Results, about: dict[str, Any], titles: dict[str, str]) -> str:
+    """Return what stands between the markers in README: the tables, where they are from, and the goals."""
+    rows = [["work", titles[BASE], titles["pure"], titles["ours"], "times 5.7.0"]]
+    others = [side for side in titles if side not in ("pure", "ours")]
+    beside = [["work", titles["ours"], *(titles[side] for side in others)]]
+    for workload in results.workloads():
+        ratio = results.ratio(workload, "ours")
+        title = results.title(workload).replace("*", "\\*").replace("`", "\\`")
+        if ratio is not None:
+            values = [_value(results, workload, side) for side in (BASE, "pure", "ours")]
+            rows.append([title, *values, ratio.text()])
+        if any(results.of(workload, side) for side in others if side != BASE):
+            beside.append([title, *(_value(results, workload, side) for side in ("ours", *others))])
+    goals = [["times kombu 5.7.0", "measured", "at least", "aim", "outcome"]]
+    goals += [[v.goal.replace("*", "\\*"), v.measured, v.at_least, v.aim, v.outcome] for v in verdicts(results)]
+    parts = [
+        f"``{about['command']}``, {about['date']}, {about['machine']['processor']} "
+        f"({about['machine']['processors']} processors), {about['machine']['system']}, "
+        f"Python {about['python']}, revision {about['revision']}.  Medians of {about['rounds']} rounds; "
+        "the ratio with the smallest and the largest."
+    ]
+    if len(rows) > 1:
+        parts.append(rst_table(rows))
+    if len(beside) > 1:
+        parts += ["Beside other clients:", rst_table(beside)]
+    parts += ["Against the project's goals:", rst_table(goals)]
+    return "\n\n".join(parts)
+
+
+def replaced(text: str, tables: str) -> str:
+    """Return *text* with *tables* in place of what stands between the two comment markers.
+
+    Raises:
+        ValueError: the markers are not there, once each, in this order.
+    """
+    before, begin, rest = text.partition(f"{BEGIN}\n")
+    _, end, after = rest.partition(f"{END}\n")
+    if not begin or not end or BEGIN in after or END in before:
+        raise ValueError(f"the text needs one line {BEGIN!r} and after it one line {END!r}")
+    return f"{before}{BEGIN}\n\n{tables}\n\n{END}\n{after}"
+
+
+# -- memory
+
+
+def growth(sizes: Sequence[int]) -> int:
+    """Return by how much the last tenth of *sizes* lies above the second tenth, the largest of each.
+
+    The first tenth is when caches and buffers fill.
+
+    Raises:
+        ValueError: there are fewer than 20 sizes.
+    """
+    if len(sizes) < 20:
+        raise ValueError(f"{len(sizes)} sizes are too few to tell whether memory grows; 20 are needed")
+    tenth = len(sizes) // 10
+    return max(sizes[-tenth:]) - max(sizes[tenth : 2 * tenth])
