@@ -15,6 +15,7 @@ import matplotlib
 matplotlib.use("svg")
 
 from matplotlib import pyplot  # noqa: E402
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator  # noqa: E402
 from report import METRICS, Results, number  # noqa: E402
 from targets import TARGETS  # noqa: E402
 
@@ -89,6 +90,9 @@ def ratios(results: Results, titles: dict[str, str], path: Path) -> None:
             panel.plot([goals[key].at_least], [place], "|", color="#c0562b", markersize=14, markeredgewidth=2)
     panel.axvline(1, color="#222222", linewidth=0.8)
     panel.set_xscale("log")
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    panel.xaxis.set_minor_locator(NullLocator())
     panel.set_yticks(range(len(rows)), [results.title(key) for key, _, _ in rows], fontsize=7)
     panel.invert_yaxis()
     panel.set_title("times kombu 5.7.0 (dark: compiled core, light: pure core, stroke: goal)", loc="left", fontsize=9)

@@ -70,6 +70,8 @@ class Bench:
         self.versions: dict[str, str] = {}
         # With --here the kombu is wherever this interpreter finds it, PYTHONPATH included.
         self.flags = ["-s"] if options.here else ["-s", "-E"]
+        #: Side, work, and what its command is put behind.
+        self.watch: tuple[str, str, list[str]] | None = None
 
     def prepare(self, sides: list[Side]) -> None:
         """Make the environments of *sides*; one that cannot be had is left out, unless it is ours or the base."""
@@ -106,6 +108,8 @@ class Bench:
             address = order["url"].rpartition("@")[2].partition("/")[0].split(":")
             numbers = [str(order[key]) for key in ("count", "warm", "size")]
             command = [str(program), *address, order["queue"], *numbers]
+        if self.watch is not None and self.watch[:2] == (side.key, order["work"]):
+            command = [*self.watch[2], *command]
         process = subprocess.Popen(
             command,
             env={**os.environ, **side.environment},
@@ -124,7 +128,11 @@ class Bench:
             raise WrongResult(f"not done after {self.options.patience:.0f} s") from None
         if process.returncode:
             raise WrongResult(f"ended with {process.returncode}: {said.strip()[-600:]}")
-        result = dict(json.loads(printed.splitlines()[-1]))
+        # A program that watches it may have its own say.
+        lines = [line for line in printed.splitlines() if line.startswith("{")]
+        if not lines:
+            raise WrongResult(f"printed no result: {printed.strip()[-600:]!r}, {said.strip()[-600:]!r}")
+        result = dict(json.loads(lines[-1]))
         if "unsupported" in result:
             raise LeftOut(result["unsupported"])
         return result
@@ -377,10 +385,12 @@ def revision() -> str:
     return short.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
-def arguments() -> argparse.Namespace:
+def options_for(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Return the options that *arguments* ask for; None: those of the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="WORKLOAD", help="which to run (default: all but the soaks)")
     parser.add_argument("--list", action="store_true", help="name the workloads and the sides, and end")
+    parser.add_argument("--micro", action="store_true", help="run the micro benchmarks instead, and end")
     parser.add_argument("--quick", action="store_true", help="two rounds, a quarter of the messages")
     parser.add_argument("--rounds", type=int, help="how often each side runs (default: 5)")
     parser.add_argument("--sides", type=lambda text: text.split(","), help="only these, separated by commas")
@@ -398,7 +408,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--here", action="store_true", help="install nothing: measure the kombu that this interpreter has, alone"
     )
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     options.rounds = options.rounds or (2 if options.quick else 5)
     for name in options.names:
         if name not in WORKLOADS:
@@ -433,6 +443,21 @@ def show(results: dict[str, Any]) -> None:
 def draw(path: Path, folder: Path) -> None:
     python = environments.packages("tools", "amqp", "trustme", "matplotlib")
     subprocess.run([str(python), str(HERE / "charts.py"), str(path), str(folder)], check=True)
+
+
+def micro(options: argparse.Namespace) -> int:
+    """Run what ``micro/`` holds, in an environment with this tree and pytest-benchmark."""
+    print("preparing this, with pytest-benchmark ...", flush=True)
+    python = environments.ours("pytest", "pytest-benchmark", compiled=True, name="micro")
+    folder = HERE / "micro"
+    short = ["--benchmark-max-time=0.1", "--benchmark-min-rounds=3"] if options.quick else []
+    where = ["-c", str(folder / "pytest.ini"), "--rootdir", str(folder), str(folder)]
+    done = subprocess.run(
+        [str(python), "-m", "pytest", "-q", *short, *where],
+        cwd="/",
+        env={key: value for key, value in os.environ.items() if key != "KOMBU_IMPL"},
+    )
+    return done.returncode
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -474,10 +499,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> int:
-    options = arguments()
+    options = options_for()
     if options.list:
         show_list()
         return 0
+    if options.micro:
+        return micro(options)
     if options.source:
         path, results = options.source, json.loads(options.source.read_text())
     else:

@@ -1,0 +1,222 @@
+"""What the benchmark suite makes of its runs: spreads, ratios, goals, tables, and whether memory grows."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+SUITE = Path(__file__).resolve().parents[2] / "benchmarks"
+
+pytestmark = pytest.mark.skipif(not SUITE.is_dir(), reason="the tests stand without the benchmarks here")
+
+if SUITE.is_dir():
+    sys.path.append(str(SUITE))
+    from report import Results, Spread, growth, judged, number, readme_tables, replaced, rst_table, text_table, verdicts
+    from sides import SIDES
+    from targets import CONSUMING, TARGETS
+    from workloads import WORKLOADS, Workload
+
+    TITLES = {key: side.title for key, side in SIDES.items()}
+
+ABOUT = {
+    "command": "python benchmarks/run.py",
+    "date": "2000-01-01",
+    "machine": {"processor": "A processor", "processors": 2, "system": "Linux x86_64"},
+    "python": "3.11.0",
+    "revision": "0123abc",
+    "rounds": 2,
+}
+
+
+def run(side, seconds, *, workload="consume-raw", round_=1, metric="rate", messages=1000, **more):
+    return {
+        "workload": workload,
+        "title": f"title of {workload}",
+        "metric": metric,
+        "side": side,
+        "round": round_,
+        "messages": messages,
+        "seconds": seconds,
+        "cpu_seconds": seconds / 2,
+        "peak_kib": 20480,
+        **more,
+    }
+
+
+# -- figures
+
+
+def test_a_spread_is_the_median_between_the_smallest_and_the_largest():
+    assert Spread.of([3.0, 1.0, 2.0, 9.0]) == Spread(2.5, 1.0, 9.0)
+
+
+def test_no_values_have_no_spread():
+    with pytest.raises(ValueError, match="no values"):
+        Spread.of([])
+
+
+@pytest.mark.parametrize(
+    "value, text", [(412345.6, "412,346"), (100, "100"), (99.94, "99.9"), (10, "10.0"), (3.456, "3.46"), (0.5, "0.50")]
+)
+def test_a_number_is_told_with_the_digits_that_say_something(value, text):
+    assert number(value) == text
+
+
+def test_a_ratio_is_taken_round_by_round_whatever_the_order_of_the_runs():
+    results = Results(
+        [run("kombu57", 1.0), run("ours", 0.1), run("ours", 0.5, round_=2), run("kombu57", 10.0, round_=2)]
+    )
+    assert results.ratio("consume-raw", "ours") == Spread(15.0, pytest.approx(10.0), 20.0)
+
+
+def test_a_ratio_says_how_many_times_better_also_where_less_is_better():
+    runs = [run("kombu57", 1.0, metric="p50", p50_us=300.0), run("ours", 1.0, metric="p50", p50_us=100.0)]
+    assert Results(runs).ratio("consume-raw", "ours").median == 3.0
+
+
+def test_the_ratio_of_processor_time_does_not_look_at_the_wall_clock():
+    mine = run("ours", 5.0, metric="cpu", cpu_seconds=1.0)
+    base = run("kombu57", 5.0, metric="cpu", cpu_seconds=4.0)
+    assert Results([mine, base]).ratio("consume-raw", "ours").median == 4.0
+
+
+def test_rounds_that_only_one_side_finished_do_not_count():
+    results = Results([run("kombu57", 1.0), run("ours", 0.1), run("ours", 0.001, round_=2)])
+    assert results.ratio("consume-raw", "ours").high == pytest.approx(10.0)
+    assert Results([run("ours", 1.0)]).ratio("consume-raw", "ours") is None
+
+
+# -- goals
+
+
+@pytest.mark.parametrize("median, outcome", [(24.9, "missed"), (25.0, "met"), (39.9, "met"), (40.0, "aim met")])
+def test_a_goal_is_judged_by_the_median(median, outcome):
+    assert judged(Spread(median, 1.0, 100.0), 25, 40) == outcome
+
+
+def test_a_goal_without_an_aim_is_met_or_missed():
+    assert judged(Spread(60, 60, 60), 50, None) == "met"
+
+
+def test_a_goal_that_was_not_measured_is_told_as_that():
+    assert judged(None, 25, 40) == "not measured"
+    assert verdicts(Results([run("ours", 1.0)]))[0].outcome == "not measured"
+
+
+def test_goals_of_workloads_that_were_not_run_are_not_mentioned():
+    made = verdicts(Results([run("kombu57", 1.0), run("ours", 0.02)]))
+    assert [(verdict.goal, verdict.outcome) for verdict in made] == [
+        ("title of consume-raw", "aim met"),
+        ("nothing slower than kombu 5.7.0, compiled core", "met"),
+    ]
+
+
+def test_the_pure_core_has_goals_of_its_own():
+    made = verdicts(Results([run("kombu57", 1.0), run("pure", 0.8)]))
+    outcomes = {verdict.goal: verdict.outcome for verdict in made}
+    assert outcomes["title of consume-raw, pure core"] == "missed"
+    assert outcomes["nothing slower than kombu 5.7.0, pure core"] == "met"
+
+
+def test_what_is_slower_is_named():
+    runs = [run("kombu57", 1.0), run("ours", 0.1)]
+    runs += [run("kombu57", 1.0, workload="import"), run("ours", 2.0, workload="import")]
+    last = verdicts(Results(runs))[-1]
+    assert (last.outcome, last.measured) == ("missed", "slower: import 0.50")
+
+
+def test_the_goal_against_the_consumer_in_c_is_a_ratio_to_that():
+    runs = [
+        run("kombu57", 1.0, workload="rabbit-raw", metric="cpu"),
+        run("ours", 0.1, workload="rabbit-raw", metric="cpu"),
+        run("librabbitmq", 0.05, workload="rabbit-raw", metric="cpu"),
+    ]
+    assert verdicts(Results(runs))[0].outcome == "missed"
+
+
+def test_goals_are_about_workloads_that_there_are():
+    assert {target.workload for target in TARGETS} | set(CONSUMING) <= set(WORKLOADS)
+    assert all(target.base in WORKLOADS[target.workload].sides for target in TARGETS)
+
+
+# -- tables
+
+
+def test_columns_of_a_text_table_are_aligned():
+    assert text_table([["", "a"], ["long name", "1,000"], ["b", "2"]]) == (
+        "               a\nlong name  1,000\nb              2"
+    )
+
+
+def test_an_rst_table_has_its_rules_as_wide_as_its_columns():
+    assert rst_table([["work", "a"], ["consume", "1,000"]]) == (
+        "======= =====\nwork    a\n======= =====\nconsume 1,000\n======= ====="
+    )
+
+
+def test_tables_replace_what_stands_between_the_markers_and_nothing_else():
+    text = "before\n.. benchmarks begin\n\nold\n\n.. benchmarks end\nafter\n"
+    new = replaced(text, "new")
+    assert new == "before\n.. benchmarks begin\n\nnew\n\n.. benchmarks end\nafter\n"
+    assert replaced(new, "new") == new
+
+
+@pytest.mark.parametrize(
+    "text", ["", ".. benchmarks begin\n", ".. benchmarks end\n.. benchmarks begin\n", ".. benchmarks end\n"]
+)
+def test_a_text_without_the_markers_is_refused(text):
+    with pytest.raises(ValueError, match="benchmarks begin"):
+        replaced(text, "new")
+
+
+def test_readme_says_what_was_run_where_and_with_which_result():
+    tables = readme_tables(Results([run("kombu57", 1.0), run("pure", 0.5), run("ours", 0.02)]), ABOUT, TITLES)
+    told = ("``python benchmarks/run.py``", "2000-01-01", "A processor", "3.11.0", "0123abc", "50,000/s", "aim met")
+    assert [part for part in told if part not in tables] == []
+
+
+def test_readme_has_the_other_clients_beside():
+    tables = readme_tables(Results([run("kombu57", 1.0), run("ours", 0.02), run("pika", 0.4)]), ABOUT, TITLES)
+    assert "Beside other clients" in tables
+    assert "2,500/s" in tables
+
+
+# -- memory
+
+
+def test_memory_that_is_flat_after_the_first_tenth_has_not_grown():
+    assert growth([100, 900] * 5 + [1000] * 90) == 0
+
+
+def test_memory_that_rises_to_the_end_has_grown():
+    assert growth(list(range(0, 1000, 10))) == 800
+
+
+def test_too_few_samples_say_nothing():
+    with pytest.raises(ValueError, match="20 are needed"):
+        growth([1] * 19)
+
+
+# -- workloads
+
+
+def test_each_side_gets_a_number_of_messages_that_fits_its_speed():
+    workload = Workload("key", "title", "consume", "stream", ("kombu57", "pure", "ours"), count=100_000, slow=1_000)
+    assert [workload.messages(side)[0] for side in workload.sides] == [1_000, 10_000, 100_000]
+
+
+def test_a_share_of_the_messages_leaves_some_to_be_timed():
+    for workload in WORKLOADS.values():
+        for side in workload.sides:
+            count, warm = workload.messages(side, 0.0001)
+            assert 0 < warm < count
+
+
+def test_every_side_takes_part_or_has_a_reason():
+    for workload in WORKLOADS.values():
+        if workload.default:
+            told = {*workload.sides, *workload.left_out}
+            assert told == set(SIDES), workload.key
+            assert not set(workload.sides) & set(workload.left_out), workload.key
