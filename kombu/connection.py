@@ -13,7 +13,7 @@ from . import exceptions, forks, messaging, simple
 from ._core import pool as _pool
 from .channels import is_connection, maybe_channel
 from .failover import check_url_transport, failover_strategies, roundrobin_failover
-from .link import Link, _log_connection, channel_is_open
+from .link import Link, _log_connection
 from .link import logger as logger
 from .parameters import CERT_NONE, resolve_aliases
 from .resource import Resource
@@ -464,10 +464,9 @@ class ChannelPool(Resource):
     def new(self) -> lazy:
         return lazy(self.connection.channel)
 
-    def prepare(self, channel: Any) -> Any:
-        return channel() if callable(channel) else channel
+    prepare = _pool.evaluated
 
     def is_usable(self, resource: Any) -> bool:
         if isinstance(resource, lazy):
             return True
-        return channel_is_open(resource) and not self.connection._is_inherited()
+        return _pool.channel_is_open(resource) and not self.connection._is_inherited()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from amqp.exceptions import RecoverableConnectionError
 
 from . import exceptions, forks
+from ._core import pool as _pool
 from .log import get_logger
 from .parameters import ConnectionParameters
 from .retry import LibraryErrors, operation_of
@@ -19,7 +20,7 @@ from .utils.debug import Logwrapped
 from .utils.functional import retry_over_time
 from .utils.objects import cached_property
 
-__all__ = ("Link", "channel_is_open")
+__all__ = ("Link",)
 
 logger = get_logger("kombu.connection")
 
@@ -33,15 +34,6 @@ _inherited: list[Any] = []
 
 #: What depends on the class of the transport and is remembered.
 _ERROR_TUPLES = ("connection_errors", "channel_errors", "recoverable_connection_errors", "recoverable_channel_errors")
-
-
-def channel_is_open(channel: Any) -> bool:
-    """Return whether *channel* can be used, as far as it says so; asks nobody."""
-    return (
-        getattr(channel, "connection", True) is not None
-        and getattr(channel, "is_open", True) is not False
-        and getattr(channel, "closed", False) is not True
-    )
 
 
 class Link(ConnectionParameters):
@@ -399,7 +391,7 @@ class Link(ConnectionParameters):
         return self._default_channel
 
     def _default_channel_is_dead(self) -> bool:
-        return self._default_channel is None or not channel_is_open(self._default_channel)
+        return self._default_channel is None or not _pool.channel_is_open(self._default_channel)
 
     def _extract_failover_opts(self) -> dict[str, Any]:
         """Return the arguments for :meth:`ensure_connection` that the transport options contain."""

@@ -35,8 +35,6 @@ __all__ = ("Exchange", "Queue", "Producer", "Consumer")
 
 logger = get_logger(__name__)
 
-channel_is_open = _pool.channel_is_open
-
 _ProducerT = TypeVar("_ProducerT", bound="Producer")
 _ConsumerT = TypeVar("_ConsumerT", bound="Consumer")
 
@@ -262,7 +260,7 @@ class Producer(_pool.Lent):
     def revive(self, channel: Any) -> None:
         """Move to *channel*, or to the default channel of a connection, for instance after a reconnect."""
         if is_connection(channel):
-            if channel is self._last_connection and self._rejoin(channel):
+            if _pool.rejoin(self, channel):
                 return
             self.__connection__ = self._last_connection = channel
             channel = self._last_promise = ChannelPromise(partial(getattr, channel, "default_channel"))
@@ -274,35 +272,15 @@ class Producer(_pool.Lent):
         self._channel = channel
         self.exchange = self.exchange(channel)
 
-    def _rejoin(self, connection: Any) -> bool:
-        """Move to the connection that this producer was on last, if its exchange is bound there still.
-
-        A pooled producer mostly gets the connection that it had, and copying the exchange is most of the work then.
-        """
-        bound_to = self.exchange._channel
-        if bound_to is None or not self.exchange.is_bound:
-            return False
-        if bound_to is self._last_promise:
-            if "__value__" in bound_to.__dict__:
-                return False
-        elif bound_to is not connection._default_channel or not channel_is_open(bound_to):
-            return False
-        elif self.on_return:
-            bound_to.events["basic_return"].add(self.on_return)
-        self.__connection__ = connection
-        self._client = None
-        self._channel = bound_to
-        return True
-
     def __enter__(self: _ProducerT) -> _ProducerT:
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None,
     ) -> None:
-        connection = self.__connection__
-        if exc_val is not None and connection is not None:
-            pool = connection._pool
+        if exc_val is not None:
+            connection = self.__connection__
+            pool = None if connection is None else connection._pool
             if pool is not None and _is_connection_error(exc_val, connection):
                 pool.replace(connection)
         self.release()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from operator import itemgetter
 from typing import Any, TypeVar
 
+from ._core import pool as _pool
 from .channels import ConnectionMarker
 from .failover import check_alternate, check_url_transport, failover_strategies, parameters_of
 from .log import get_logger
@@ -26,6 +28,9 @@ logger = get_logger("kombu.connection")
 
 #: Transports that :meth:`ConnectionParameters.info` shows under the name on the right.
 resolve_aliases = {"pyamqp": "amqp", "librabbitmq": "amqp"}
+
+#: Types whose values look the same for ever.
+_UNCHANGING = frozenset({str, bytes, int, float, bool, type(None)})
 
 _Self = TypeVar("_Self", bound="ConnectionParameters")
 
@@ -59,6 +64,9 @@ class ConnectionParameters(ConnectionMarker):
     failover_strategies = failover_strategies
 
     _transport: Any = None
+
+    #: What the connection was equal by last, its transport options then, and their items, if they cannot change inside.
+    _known_identity: tuple[HashedSeq, Any, tuple[Any, ...] | None] | None = None
 
     def __init__(
         self,
@@ -280,16 +288,25 @@ class ConnectionParameters(ConnectionMarker):
     def __reduce__(self) -> tuple[Any, ...]:
         return self._unpooled_class(), tuple(self.info().values()), None
 
-    def __eqhash__(self) -> HashedSeq:
-        return HashedSeq(
+    __eqhash__ = _pool.identity
+
+    def _new_identity(self) -> HashedSeq:
+        """Return what this connection is equal by, and remember it for as long as the parameters stay what they are."""
+        options = self.transport_options
+        key = HashedSeq(
             self.transport_cls,
             self.hostname,
             self.userid,
             self.password,
             self.virtual_host,
             self.port,
-            repr(self.transport_options),
+            repr(options),
         )
+        items: tuple[Any, ...] | None = None
+        if not options or (type(options) is dict and all(type(value) in _UNCHANGING for value in options.values())):
+            items = tuple(chain.from_iterable((options or {}).items()))
+        self._known_identity = key, options, items
+        return key
 
     def __repr__(self) -> str:
         return f"<Connection: {self.as_uri()} at {id(self):#x}>"

@@ -6,10 +6,10 @@ import os
 import threading
 from collections.abc import Iterator
 from itertools import chain
-from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import forks
+from ._core import pool as _pool
 from .connection import Connection, ConnectionPool
 from .log import get_logger
 from .messaging import Producer
@@ -53,7 +53,7 @@ class _Patience(threading.local):
     limits: tuple[bool, float | None, float] = (True, None, 0.0)
 
 
-class ProducerPool(Resource):
+class ProducerPool(_pool.ProducerLender, Resource):
     """Share producers that take their connections from a pool.
 
     A producer has a connection while it is in use. To acquire one is to acquire both: *block* and *timeout* hold for
@@ -67,10 +67,15 @@ class ProducerPool(Resource):
     Producer: Any = Producer
     close_after_fork = True
 
+    if TYPE_CHECKING:
+
+        def acquire(self, block: bool = False, timeout: float | None = None) -> messaging.Producer: ...
+
     def __init__(self, connections: ConnectionPool, *args: Any, **kwargs: Any) -> None:
         self.connections = connections
         self.Producer = kwargs.pop("Producer", None) or self.Producer
         self._patience = _Patience()
+        self._known_revive = Producer.revive
         super().__init__(*args, **kwargs)
 
     def setup(self) -> None:
@@ -78,21 +83,6 @@ class ProducerPool(Resource):
         for _ in range(self._limit or 0):
             if not self._slots.put(self.new()):
                 break
-
-    def acquire(self, block: bool = False, timeout: float | None = None) -> messaging.Producer:
-        patience = self._patience
-        before = patience.limits
-        patience.limits = (block, timeout, monotonic() if timeout is not None else 0.0)
-        try:
-            return super().acquire(block, timeout)  # type: ignore[no-any-return]
-        finally:
-            patience.limits = before
-
-    def _acquire_connection(self) -> Any:
-        block, timeout, since = self._patience.limits
-        if block and timeout is not None:
-            timeout = max(since + timeout - monotonic(), 0.0)
-        return self.connections.acquire(block, timeout)
 
     def create_producer(self) -> Any:
         """Make a producer, with a connection."""
@@ -106,35 +96,12 @@ class ProducerPool(Resource):
     def new(self) -> lazy:
         return lazy(self.create_producer)
 
-    def prepare(self, p: Any) -> Any:
-        if isinstance(p, lazy):
-            p = p()
-        if p._channel is None:
-            connection = self._acquire_connection()
-            try:
-                p.revive(connection)
-            except BaseException:
-                connection.release()
-                raise
-        return p
-
-    def release_resource(self, resource: Any) -> None:
-        # Before the producer's place is free: whoever gets it finds a connection.
-        self._take_connection(resource)
-
     def close_resource(self, resource: Any) -> None:
         if not isinstance(resource, lazy):
             self._take_connection(resource)
 
-    def _take_connection(self, producer: Any) -> None:
-        """Return the connection of *producer* to its pool, once."""
-        connection, producer.__connection__ = producer.__connection__, None
-        producer._channel = producer._client = None
-        if connection:
-            connection.release()
 
-
-class PoolGroup(EqualityDict):
+class PoolGroup(_pool.PoolMap, EqualityDict):
     """Pools by what they are made from; one is made when it is first asked for.
 
     Arguments:
@@ -153,9 +120,8 @@ class PoolGroup(EqualityDict):
         """Make the pool for *resource*; subclasses say how."""
         raise NotImplementedError("PoolGroups must define ``create``")
 
-    def __getitem__(self, key: Any) -> Any:
-        if self._pid != forks.pid:
-            self._after_fork()
+    def _get(self, key: Any) -> Any:
+        """Return the pool for *key*, which is no connection, or has another idea of what it is equal by."""
         pool = self.get(eqhash(key))
         return self.__missing__(key) if pool is None else pool
 

@@ -65,7 +65,7 @@ class Resource(_pool.Lender):
 
     def _new_slots(self) -> _pool.SlotPool:
         slots = _pool.SlotPool(self._limit or _pool.UNLIMITED)
-        slots.lost = _Lost(self)
+        slots.lost, slots.unwanted = _Lost(self), _Unwanted(self)
         return slots
 
     # -- what subclasses define ----------------------------------------------------------------------------------
@@ -87,16 +87,21 @@ class Resource(_pool.Lender):
 
     # -- what users call -----------------------------------------------------------------------------------------
 
-    def _give_up(self, item: Any) -> None:
-        """Give a place back that could not be filled, for which *item* was meant."""
-        lazily = isinstance(item, lazy)
+    def _give_up(self, item: Any) -> bool:
+        """Close *item*, which could not be prepared; return True if there is no need to, so that it can be kept."""
+        if isinstance(item, lazy):
+            return True
         try:
-            if not lazily and item is not _VACANT:
+            if item is not _VACANT:
                 self._part_with(item, self.close_resource)
         except Exception:
             logger.warning("%s: cannot close %r, which could not be prepared", type(self).__name__, item, exc_info=True)
-        finally:
-            self._slots.vacate(item, keep=lazily)
+        return False
+
+    def _close_surplus(self, surplus: Any) -> None:
+        """Close a resource that is beyond the limit by now."""
+        if not isinstance(surplus, lazy):
+            self._part_with(surplus, self.close_resource)
 
     def _refuse(self, answer: Any, slots: _pool.SlotPool) -> NoReturn:
         """Raise what says why there is no place."""
@@ -153,7 +158,9 @@ class Resource(_pool.Lender):
             self._part_with(resource, self.close_resource)
         finally:
             if reserved:
-                self._slots.vacate(resource, keep=False)
+                surplus = self._slots.vacate(resource, keep=False)
+                if surplus is not _VACANT:
+                    self._close_surplus(surplus)
 
     def _part_with(self, resource: Any, end: Callable[[Any], Any]) -> None:
         """Close or collect a resource that will not be handed out again."""
@@ -292,7 +299,7 @@ class Resource(_pool.Lender):
 
     @property
     def _dirty(self) -> OutResources:
-        return OutResources(self._slots)
+        return OutResources(self)
 
 
     # -- tracing ---------------------------------------------------------------------------------------------------
@@ -376,27 +383,30 @@ class OutResources:
     Its length counts places, so it includes those whose resource is being made.
     """
 
-    __slots__ = ("_slots",)
+    __slots__ = ("_owner",)
 
-    def __init__(self, slots: _pool.SlotPool) -> None:
-        self._slots = slots
+    def __init__(self, owner: Resource) -> None:
+        self._owner = owner
 
     def __len__(self) -> int:
-        return self._slots.in_use
+        return self._owner._slots.in_use
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._slots.out_resources())
+        return iter(self._owner._slots.out_resources())
 
     def __contains__(self, resource: Any) -> bool:
-        return self._slots.is_out(resource)
+        return self._owner._slots.is_out(resource)
 
     def discard(self, resource: Any) -> None:
         """Give the place of *resource* back, and forget it."""
-        if self._slots.withdraw(resource):
-            self._slots.vacate(resource, keep=False)
+        slots = self._owner._slots
+        if slots.withdraw(resource):
+            surplus = slots.vacate(resource, keep=False)
+            if surplus is not _VACANT:
+                self._owner._close_surplus(surplus)
 
     def __repr__(self) -> str:
-        return f"<out: {self._slots.out_resources()!r}>"
+        return f"<out: {self._owner._slots.out_resources()!r}>"
 
 
 class _Lost:
@@ -416,6 +426,24 @@ class _Lost:
             ResourceWarning,
             stacklevel=2,
         )
+
+
+class _Unwanted:
+    """Close what is beyond the limit, where nobody who could do it can be told."""
+
+    __slots__ = ("_owner",)
+
+    def __init__(self, owner: Resource) -> None:
+        self._owner = weakref.ref(owner)
+
+    def __call__(self, surplus: Any) -> None:
+        owner = self._owner()
+        if owner is None:
+            return
+        try:
+            owner._close_surplus(surplus)
+        except Exception:
+            logger.warning("%s: cannot close %r", type(owner).__name__, surplus, exc_info=True)
 
 
 def _released() -> None:

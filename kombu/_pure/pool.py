@@ -12,8 +12,10 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
+from itertools import chain
+from operator import is_
 from time import monotonic
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 __all__ = (
     "CLOSED",
@@ -22,21 +24,27 @@ __all__ = (
     "VACANT",
     "Lender",
     "Lent",
+    "PoolMap",
+    "ProducerLender",
     "Return",
     "SlotPool",
     "channel_is_open",
     "connection_is_open",
     "evaluated",
+    "identity",
+    "rejoin",
 )
 
 
 class _Answer:
     """What :meth:`SlotPool.acquire` returns instead of a resource."""
 
-    __slots__ = ("_name",)
+    __slots__ = ("_name", "thing")
 
     def __init__(self, name: str) -> None:
         self._name = name
+        #: What it is instead of: see :class:`_Place`.
+        self.thing = self
 
     def __repr__(self) -> str:
         return self._name
@@ -56,6 +64,8 @@ _PENDING: Final = _Answer("PENDING")
 #: As many places as there can be.
 UNLIMITED: Final = 2**21 - 1
 
+_FOREVER: Final = float("inf")
+
 _generation = 0
 
 
@@ -68,6 +78,30 @@ if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
     os.register_at_fork(after_in_child=_renew)
 
 
+class _Place:
+    """A place, what is in it while nobody uses that, and what is known of it.
+
+    While its resource is out, *thing* is :data:`VACANT` and *ref* refers to it.  *since* is when it came back last, 0
+    for never; *tied* is whether the resource has its release(), and *ref*.
+    """
+
+    __slots__ = ("ref", "since", "thing", "tied")
+
+    def __init__(self) -> None:
+        self.empty()
+
+    def empty(self) -> None:
+        """Forget what is in it."""
+        self.thing: Any = VACANT
+        self.ref: Any = None
+        self.since = 0.0
+        self.tied = False
+
+    def holds(self, resource: Any) -> bool:
+        """Return whether *resource* is in it, or came from it and is out."""
+        return self.thing is resource or (self.ref is not None and self.ref() is resource)
+
+
 class _Waiter:
     """A thread that waits for a place; the gate opens when *answer* is there."""
 
@@ -78,6 +112,14 @@ class _Waiter:
         # Not imported by name: gevent and eventlet may replace it later.
         self.gate = threading.Lock()
         self.gate.acquire()
+
+
+class _Reference(weakref.ref[Any]):
+    """Refer to a resource that is out, and know by what it is filed."""
+
+    __slots__ = ("identity",)
+
+    identity: int
 
 
 class _Reclaimer:
@@ -106,15 +148,6 @@ class _Strong:
         return self.thing
 
 
-class _Idle:
-    """A resource that nobody uses, since when, its reference for the next use, and whether it has its release()."""
-
-    __slots__ = ("ref", "since", "thing", "tied")
-
-    def __init__(self, thing: Any, ref: Any = None) -> None:
-        self.thing, self.ref, self.since, self.tied = thing, ref, 0.0, False
-
-
 class SlotPool:
     """Give out at most *limit* places; keep the resources that nobody uses.
 
@@ -130,27 +163,38 @@ class SlotPool:
     and all others can see by :meth:`knows` that it is being looked after.
 
     A resource that is out is not kept alive.  When it is gone without having come back, its place is free again, and
-    *lost* is called, if it is there.
+    *lost* is called, if it is there.  *unwanted* is called, if it is there, with what is to be closed because the limit
+    became smaller while whoever got it was interrupted.
 
     All methods may be called from any thread, and from finalizers.
+
+    A place is taken by taking it out of *_free*, and given back by putting it there, which are one operation each of a
+    deque: no lock is needed as long as there is no *alert*.  Who raises it looks into *_free* afterwards; who has put
+    something there looks for the alert afterwards.  So one of the two sees the other.
     """
 
     __slots__ = (
-        "__weakref__", "_between", "_idle", "_limit", "_lock", "_made", "_out", "_reclaimer", "_replaced", "_taken",
-        "_waited", "_waiters", "_waits", "closed", "lost",
+        "__weakref__", "_alert", "_closed", "_free", "_limit", "_lock", "_made", "_out", "_places", "_reclaimer",
+        "_replaced", "_reserved", "_waited", "_waiters", "_waits", "lost", "unwanted",
     )  # fmt: skip
 
     def __init__(self, limit: int = 0) -> None:
         self._limit = limit
-        #: Whether no more places are given out.
-        self.closed = False
+        self._closed = False
+        #: Whether the pool is closed, somebody waits, or there are more places than the limit.
+        self._alert = False
+        #: The places that may be taken, the next one last; those without a resource stand first.
+        self._free: deque[_Place] = deque()
+        #: The places of resources that are out, by identity of those.
+        self._out: dict[int, _Place] = {}
         #: Called without arguments after a resource was lost.
         self.lost: Callable[[], Any] | None = None
-        self._idle: list[_Idle] = []
-        # By identity of the resource; what is out is referred to weakly.
-        self._between: dict[int, _Idle] = {}
-        self._out: dict[int, _Idle] = {}
-        self._taken = 0
+        #: Called with a resource that is to be closed, where no caller can be told.
+        self.unwanted: Callable[[Any], Any] | None = None
+        # All places that there are; they are made when they are needed first.
+        self._places: list[_Place] = []
+        # Those that the methods of this class have reserved and not given back yet.
+        self._reserved: list[_Place] = []
         self._made = self._replaced = self._waits = 0
         self._waited = 0.0
         self._waiters: deque[_Waiter] = deque()
@@ -164,14 +208,179 @@ class SlotPool:
         return self._limit
 
     @property
+    def closed(self) -> bool:
+        """Whether no more places are given out."""
+        return self._closed
+
+    @closed.setter
+    def closed(self, closed: bool) -> None:
+        with self._lock:
+            self._closed = closed
+            self._set_alert()
+
+    @property
     def in_use(self) -> int:
         """The number of places taken, those included whose resource is being made or closed."""
-        return self._taken
+        with self._lock:
+            return max(len(self._places) - len(self._free), 0)
 
     @property
     def waiting(self) -> int:
         """The number of threads that wait for a place."""
         return len(self._waiters)
+
+    def _set_alert(self) -> None:
+        self._alert = self._closed or bool(self._waiters) or len(self._places) > max(self._limit, 0)
+
+    # -- places, for Lender
+
+    def _enter(self, block: bool, timeout: float | None) -> Any:
+        """Take a place, waiting if need be; return it, :data:`FULL` or :data:`CLOSED`.
+
+        Raises:
+            ValueError: if *timeout* is negative.
+        """
+        if block and timeout is not None and timeout < 0:
+            raise ValueError(f"timeout must not be negative: {timeout!r}")
+        with self._lock:
+            # Who waits comes first.
+            place = CLOSED if self._closed else FULL if self._waiters else self._take()
+        if place is not FULL or not block or timeout == 0:
+            return place
+        return self._wait(timeout)
+
+    def _take(self) -> Any:
+        """Take a free place, or a new one within the limit; FULL if there is neither.  The lock is held."""
+        if len(self._places) > self._limit:
+            return FULL
+        try:
+            return self._free.pop()
+        except IndexError:
+            if len(self._places) >= self._limit:
+                return FULL
+        place = _Place()
+        self._places.append(place)
+        return place
+
+    def _wait(self, timeout: float | None) -> Any:
+        waiter = _Waiter()
+        before = monotonic()
+        try:
+            with self._lock:
+                self._waiters.append(waiter)
+                self._alert = True
+                if self._closed or len(self._waiters) == 1:
+                    # Changed in the same moment, so there may be no need to wait.
+                    answer = CLOSED if self._closed else self._take()
+                    if answer is not FULL:
+                        waiter.answer = answer
+                        self._waiters.remove(waiter)
+                        self._set_alert()
+                        return answer
+            waiter.gate.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+        except BaseException:
+            self._stop_waiting(waiter, before, interrupted=True)
+            raise
+        self._stop_waiting(waiter, before)
+        return waiter.answer
+
+    def _stop_waiting(self, waiter: _Waiter, since: float, interrupted: bool = False) -> None:
+        """Wait no more; a place that was given in the same moment is kept, or returned if *interrupted*."""
+        with self._lock:
+            self._waits += 1
+            self._waited += monotonic() - since
+            if waiter.answer is _PENDING:
+                waiter.answer = FULL
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+                self._set_alert()
+        if interrupted and isinstance(waiter.answer, _Place):
+            self._report(self._leave(waiter.answer))
+
+    def _send_out(self, place: _Place, resource: Any) -> None:
+        """Let *resource*, which is another than before, be out of *place*."""
+        try:
+            place.ref = _Reference(resource, self._reclaimer)
+            place.ref.identity = id(resource)
+        except TypeError:
+            # It cannot be referred to weakly, so it is kept until it comes back.
+            place.ref = _Strong(resource)
+        place.tied = True
+        with self._lock:
+            self._made += 1
+        place.thing = VACANT
+        self._out[id(resource)] = place
+
+    def _leave(self, place: _Place) -> Any:
+        """Give *place* back, with what is in it; return what is to be closed, as :meth:`vacate` does."""
+        if self._alert:
+            return self._settle(place)
+        if place.thing is VACANT:
+            place.empty()
+            self._free.appendleft(place)
+        else:
+            place.since = monotonic()
+            self._free.append(place)
+        return self._settle() if self._alert else VACANT
+
+    def _drop(self, place: _Place) -> None:
+        """Forget what is in *place*, which is reserved."""
+        place.empty()
+        with self._lock:
+            self._replaced += 1
+
+    def _settle(self, place: _Place | None = None) -> Any:
+        """Do what the alert is for: with *place*, which comes back, or, without, with one that is free since just now.
+
+        Returns:
+            What is to be closed, or :data:`VACANT`.
+        """
+        surplus: Any = VACANT
+        with self._lock:
+            if self._closed or len(self._places) > self._limit:
+                if place is None and self._free:
+                    place = self._free.popleft()
+                if place is not None:
+                    surplus = place.thing
+                    place.empty()
+                    self._places.remove(place)
+            elif place is not None:
+                if place.thing is VACANT:
+                    place.empty()
+                    self._free.appendleft(place)
+                else:
+                    place.since = monotonic()
+                    self._free.append(place)
+            self._serve()
+            self._set_alert()
+        return surplus
+
+    def _serve(self) -> None:
+        """Pass free places, which are taken then, to the first who wait.  The lock is held."""
+        while self._waiters and not self._closed:
+            place = self._take()
+            if place is FULL:
+                return
+            waiter = self._waiters.popleft()
+            waiter.answer = place
+            waiter.gate.release()
+
+    def _reclaim(self, ref: Any) -> None:
+        """Free the place of a resource that is gone."""
+        place = self._out.get(ref.identity)
+        if place is None or place.ref is not ref or self._out.pop(ref.identity, None) is None:
+            return
+        self._drop(place)
+        surplus = self._leave(place)
+        if self.lost is not None:
+            self.lost()
+        self._report(surplus)
+
+    def _report(self, surplus: Any) -> None:
+        if surplus is not VACANT and self.unwanted is not None:
+            self.unwanted(surplus)
+
+    # -- places, by what is in them
 
     def acquire(self, block: bool = False, timeout: float | None = None) -> Any:
         """Take a place.
@@ -186,94 +395,52 @@ class SlotPool:
         Raises:
             ValueError: if *timeout* is negative.
         """
-        if block and timeout is not None and timeout < 0:
-            raise ValueError(f"timeout must not be negative: {timeout!r}")
+        place = self._enter(block, timeout)
+        if not isinstance(place, _Place):
+            return place
         with self._lock:
-            if self.closed:
-                return CLOSED
-            if self._taken < self._limit:
-                self._taken += 1
-                return self._pick()
-            if not block or timeout == 0:
-                return FULL
-        return self._wait(timeout)
+            self._reserved.append(place)
+        return place.thing
 
-    def _wait(self, timeout: float | None) -> Any:
-        waiter = _Waiter()
-        before = monotonic()
-        try:
-            with self._lock:
-                if self.closed or self._taken < self._limit:
-                    # Changed in the same moment, so there is no need to wait.
-                    waiter.answer = CLOSED if self.closed else VACANT
-                    if waiter.answer is VACANT:
-                        self._taken += 1
-                        waiter.answer = self._pick()
-                    return waiter.answer
-                self._waiters.append(waiter)
-            waiter.gate.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
-        except BaseException:
-            self._stop_waiting(waiter, before, interrupted=True)
-            raise
-        self._stop_waiting(waiter, before)
-        return waiter.answer
-
-    def _pick(self) -> Any:
-        """Return the idle resource that is to go out next, which is between then."""
-        if not self._idle:
-            return VACANT
-        idle = self._idle.pop()
-        self._between[id(idle.thing)] = idle
-        return idle.thing
-
-    def _stop_waiting(self, waiter: _Waiter, since: float, interrupted: bool = False) -> None:
-        """Wait no more; a place that was given in the same moment is kept, or returned if *interrupted*."""
+    def _claim(self, *things: Any) -> _Place | None:
+        """Return the reserved place with one of *things* in it, the first that there is; reserved no more."""
         with self._lock:
-            self._waits += 1
-            self._waited += monotonic() - since
-            if waiter.answer is _PENDING:
-                waiter.answer = FULL
-                if waiter in self._waiters:
-                    self._waiters.remove(waiter)
-            elif interrupted and waiter.answer is not CLOSED:
-                self.vacate(waiter.answer)
+            for thing in things:
+                for place in self._reserved:
+                    if place.thing is thing:
+                        self._reserved.remove(place)
+                        return place
+        return None
 
     def occupy(self, resource: Any, item: Any = VACANT) -> None:
         """Note that *resource* fills a reserved place and is out; *item* is what :meth:`acquire` returned for it."""
-        with self._lock:
-            self._send_out(resource, resource if item is VACANT else item)
-
-    def _send_out(self, resource: Any, item: Any) -> _Idle:
-        idle = self._between.pop(id(item), None)
-        if idle is None or idle.thing is not resource or idle.ref is None:
-            self._made += 1
-            try:
-                idle = _Idle(None, weakref.ref(resource, self._reclaimer))
-            except TypeError:
-                # It cannot be referred to weakly, so it is kept until it comes back.
-                idle = _Idle(None, _Strong(resource))
+        place = self._claim(resource if item is VACANT else item, resource, VACANT)
+        if place is None:
+            raise ValueError(f"there is no place reserved for {resource!r}: acquire() one first")
+        if place.tied and place.holds(resource):
+            place.thing = VACANT
+            self._out[id(resource)] = place
         else:
-            idle.thing = None
-        self._out[id(resource)] = idle
-        return idle
+            self._send_out(place, resource)
 
     def withdraw(self, resource: Any) -> bool:
         """Note that *resource* is not out any more, but keep its place reserved; return False if it was not out."""
+        place = self._out.pop(id(resource), None)
+        if place is None:
+            return False
+        place.thing = resource
         with self._lock:
-            idle = self._out.pop(id(resource), None)
-            if idle is None:
-                return False
-            idle.thing = resource
-            self._between[id(resource)] = idle
-            return True
+            self._reserved.append(place)
+        return True
 
     def forget(self, resource: Any) -> None:
         """Note that *resource* will never be seen again, but keep its place reserved."""
         with self._lock:
-            if self._between.pop(id(resource), None) is not None:
-                self._replaced += 1
+            for place in self._reserved:
+                if place.thing is resource:
+                    self._drop(place)
 
-    def vacate(self, resource: Any = VACANT, keep: bool = True) -> bool:
+    def vacate(self, resource: Any = VACANT, keep: bool = True) -> Any:
         """Give a reserved place back.
 
         Arguments:
@@ -281,139 +448,153 @@ class SlotPool:
             keep: Whether the resource can be used again.
 
         Returns:
-            False if *resource* was not kept, though it could have been: there are more places than the limit by now.
+            The resource that is to be closed, as there are more than the limit by now: *resource*, or one that was
+            idle; :data:`VACANT` if there is none.
         """
-        with self._lock:
-            idle = self._between.pop(id(resource), None)
-            if not keep or resource is VACANT:
-                self._replaced += idle is not None
-                idle = None
-            elif idle is None:
-                idle = _Idle(resource)
-            if self._taken > self._limit or self.closed:
-                self._taken -= 1
-                return idle is None
-            if idle is not None:
-                idle.since = monotonic()
-            if self._waiters:
-                self._serve(idle)
-                return True
-            self._taken -= 1
-            if idle is not None:
-                self._idle.append(idle)
-            return True
+        place = self._claim(resource, VACANT)
+        if place is None:
+            raise ValueError(f"there is no place reserved for {resource!r}: acquire() one first")
+        if not keep and place.thing is not VACANT:
+            self._drop(place)
+        elif keep and place.thing is not resource:
+            place.thing = resource
+        return self._leave(place)
 
-    def _serve(self, idle: _Idle | None = None) -> None:
-        """Pass a place, which stays taken, to the first who waits."""
-        waiter = self._waiters.popleft()
-        if idle is None:
-            waiter.answer = self._pick()
-        else:
-            self._between[id(idle.thing)] = idle
-            waiter.answer = idle.thing
-        waiter.gate.release()
-
-    def _reclaim(self, ref: Any) -> None:
-        """Free the place of a resource that is gone."""
-        with self._lock:
-            for identity, idle in self._out.items():  # noqa: B007 (used after the loop)
-                if idle.ref is ref:
-                    break
-            else:
-                return
-            del self._out[identity]
-            self._replaced += 1
-            self.vacate()
-        if self.lost is not None:
-            self.lost()
+    # -- all at once
 
     def put(self, resource: Any) -> bool:
         """Add an idle resource that was made in advance; return False if there is no place for it."""
         with self._lock:
-            if self.closed or self._taken + len(self._idle) >= self._limit:
+            if self._closed or len(self._places) > self._limit:
                 return False
-            self._idle.append(_Idle(resource))
+            if len(self._places) < self._limit:
+                place = _Place()
+                self._places.append(place)
+            else:
+                try:
+                    place = self._free.popleft()
+                except IndexError:
+                    return False
+                if place.thing is not VACANT:
+                    self._free.appendleft(place)
+                    return False
+            place.thing = resource
+            self._free.append(place)
             return True
 
     def take(self) -> Any:
         """Remove and return the idle resource that would go out next, :data:`VACANT` if there is none."""
         with self._lock:
-            return self._idle.pop().thing if self._idle else VACANT
+            try:
+                place = self._free.pop()
+            except IndexError:
+                return VACANT
+            thing = place.thing
+            place.empty()
+            self._free.appendleft(place)
+            return thing
 
     def resize(self, limit: int) -> list[Any]:
         """Change the number of places; return the idle resources for which there is none any more.
 
         Resources that are out are not touched: if there are too many, they are not kept when they come back.
         """
+        dropped = []
         with self._lock:
             self._limit = limit
-            self._serve_free_places()
-            surplus = max(min(self._taken + len(self._idle) - limit, len(self._idle)), 0)
-            dropped, self._idle = self._idle[:surplus], self._idle[surplus:]
-            return [idle.thing for idle in dropped]
-
-    def _serve_free_places(self) -> None:
-        while self._waiters and self._taken < self._limit:
-            self._taken += 1
+            # Raised before a look at what is free: who comes back after that look finds it.
+            self._set_alert()
+            while len(self._places) > max(limit, 0):
+                try:
+                    place = self._free.popleft()
+                except IndexError:
+                    break
+                self._places.remove(place)
+                if place.thing is not VACANT:
+                    dropped.append(place.thing)
             self._serve()
+            self._set_alert()
+        return dropped
 
     def clear(self, close: bool = False) -> tuple[list[Any], list[Any]]:
         """Forget all resources; return those that were out, and the idle ones.
 
         Places that are reserved stay so. With *close* nobody gets a place from then on, and who waits is told.
         """
+        out, idle, places = [], [], []
         with self._lock:
-            places, self._out = self._out, {}
-            idle, self._idle = self._idle, []
-            self._taken -= len(places)
             if close:
-                self.closed = True
-                while self._waiters:
-                    waiter = self._waiters.popleft()
-                    waiter.answer = CLOSED
-                    waiter.gate.release()
-            else:
-                self._serve_free_places()
-        out = [place.ref() for place in places.values()]
-        return [thing for thing in out if thing is not None], [each.thing for each in idle]
+                self._closed = self._alert = True
+            # One by one: others take and give back meanwhile.
+            while self._out:
+                try:
+                    _identity, place = self._out.popitem()
+                except KeyError:
+                    break
+                thing = place.ref()
+                if thing is not None:
+                    out.append(thing)
+                places.append(place)
+            while self._free:
+                try:
+                    place = self._free.popleft()
+                except IndexError:
+                    break
+                if place.thing is not VACANT:
+                    idle.append(place.thing)
+                places.append(place)
+            for place in places:
+                place.empty()
+                if close or len(self._places) > self._limit:
+                    self._places.remove(place)
+                else:
+                    self._free.appendleft(place)
+            while close and self._waiters:
+                waiter = self._waiters.popleft()
+                waiter.answer = CLOSED
+                waiter.gate.release()
+            self._serve()
+            self._set_alert()
+        return out, idle
+
+    # -- looking
 
     def inherited(self) -> tuple[list[Any], list[Any]]:
         """Return the resources that were out or between, and those that were idle, when this process was forked.
 
         For use in the child, on a pool that nobody uses there any more: its lock may be held for ever.
         """
-        out = [idle.ref() for idle in self._out.values()]
-        between = [idle.thing for idle in self._between.values()]
-        return [thing for thing in out + between if thing is not None], [idle.thing for idle in self._idle]
+        idle = [place for place in self._free if place.thing is not VACANT]
+        out = [place.ref() for place in self._out.values()]
+        between = [place.thing for place in self._places if place.thing is not VACANT and place not in idle]
+        return [thing for thing in out + between if thing is not None], [place.thing for place in idle]
 
     def out_resources(self) -> list[Any]:
         """Return the resources that are out, in no particular order."""
-        with self._lock:
-            out = [idle.ref() for idle in self._out.values()]
+        out = [place.ref() for place in self._out.copy().values()]
         return [thing for thing in out if thing is not None]
 
     def idle_resources(self) -> list[Any]:
         """Return the idle resources; the last goes out next."""
-        with self._lock:
-            return [idle.thing for idle in self._idle]
+        things = [place.thing for place in self._free.copy()]
+        return [thing for thing in things if thing is not VACANT]
 
     def is_out(self, resource: Any) -> bool:
         """Return whether *resource* is out."""
-        with self._lock:
-            return id(resource) in self._out
+        return id(resource) in self._out
 
     def knows(self, resource: Any) -> bool:
         """Return whether *resource* is here: out, between or idle."""
-        identity = id(resource)
         with self._lock:
-            if identity in self._out or identity in self._between:
-                return True
-            return any(kept.thing is resource for kept in self._idle)
+            return any(place.holds(resource) for place in self._places)
 
     def idle_seconds(self, resource: Any) -> float:
         """Return for how many seconds *resource*, which the caller holds, was idle before; infinity if it is new."""
-        idle = self._between.get(id(resource))
-        return monotonic() - idle.since if idle is not None and idle.since else float("inf")
+        with self._lock:
+            for place in self._places:
+                if place.thing is resource and place.since:
+                    return monotonic() - place.since
+        return float("inf")
 
     def stats(self) -> dict[str, Any]:
         """Return the numbers of places and resources as a dict.
@@ -424,8 +605,8 @@ class SlotPool:
         with self._lock:
             return {
                 "limit": self._limit,
-                "idle": len(self._idle),
-                "in_use": self._taken,
+                "idle": len(self.idle_resources()),
+                "in_use": self.in_use,
                 "waiting": len(self._waiters),
                 "made": self._made,
                 "replaced": self._replaced,
@@ -500,6 +681,19 @@ class Lender:
 
     _slots: SlotPool
 
+    if TYPE_CHECKING:
+
+        def new(self) -> Any: ...
+        def close_resource(self, resource: Any) -> None: ...
+        def _after_fork(self) -> None: ...
+        def _refuse(self, answer: Any, slots: SlotPool) -> NoReturn: ...
+        def _let_go(self, dead: Any) -> None: ...
+        def _give_up(self, item: Any) -> bool: ...
+        def _tie(self, resource: Any) -> None: ...
+        def _part_with(self, resource: Any, end: Callable[[Any], Any]) -> None: ...
+        def _close_surplus(self, surplus: Any) -> None: ...
+        def _release_stray(self, resource: Any) -> None: ...
+
     def _open(self, slots: SlotPool, unlimited: bool) -> None:
         """Lend from *slots*; without a limit nothing is kept."""
         self._slots = slots
@@ -534,32 +728,56 @@ class Lender:
             RuntimeError: if the pool is closed.
         """
         if self._generation != _generation:
-            self._after_fork()  # type: ignore[attr-defined]
+            self._after_fork()
         slots = self._slots
-        item = slots.acquire(block, timeout)
+        try:
+            if slots._alert or (timeout is not None and timeout < 0):
+                place = slots._enter(block, timeout)
+            else:
+                place = slots._free.pop()
+        except IndexError:
+            place = slots._enter(block, timeout)
+        item = place.thing
         if item is FULL or item is CLOSED:
-            self._refuse(item, slots)  # type: ignore[attr-defined]
+            self._refuse(item, slots)
         try:
             if item is not VACANT:
                 check = self._quick_check
-                if check is None or slots.idle_seconds(item) >= self._look_after:
+                if check is None or (
+                    self._look_after != _FOREVER and not monotonic() - place.since < self._look_after
+                ):
                     check = self.is_usable
                 if not check(item):
                     dead, item = item, VACANT
-                    slots.forget(dead)
-                    self._let_go(dead)  # type: ignore[attr-defined]
+                    slots._drop(place)
+                    self._let_go(dead)
             if item is VACANT:
-                item = self.new()  # type: ignore[attr-defined]
+                item = self.new()
             resource = self.prepare(item)
-            with slots._lock:
-                place = slots._send_out(resource, item)
+            if resource is item and place.tied:
+                place.thing = VACANT
+                slots._out[id(resource)] = place
+            else:
+                self._tie(resource)
+                slots._send_out(place, resource)
         except BaseException:
-            self._give_up(item)  # type: ignore[attr-defined]
+            self._abandon(slots, place, item)
             raise
-        if not place.tied:
-            self._tie(resource)  # type: ignore[attr-defined]
-            place.tied = True
         return resource
+
+    def _abandon(self, slots: SlotPool, place: _Place, item: Any) -> None:
+        """Give *place* back, which could not be filled; *item* was meant for it."""
+        keep = False
+        try:
+            keep = self._give_up(item)
+        finally:
+            if keep:
+                place.thing = item
+            elif place.thing is not VACANT:
+                slots._drop(place)
+            surplus = slots._leave(place)
+            if surplus is not VACANT:
+                self._close_surplus(surplus)
 
     def release(self, resource: Any) -> None:
         """Take *resource* back; harmless where that was done before.
@@ -568,18 +786,22 @@ class Lender:
             ValueError: if it belongs to another pool.
         """
         if self._generation != _generation:
-            self._after_fork()  # type: ignore[attr-defined]
+            self._after_fork()
         slots = self._slots
-        if not slots.withdraw(resource):
-            self._release_stray(resource)  # type: ignore[attr-defined]
+        place = slots._out.pop(id(resource), None)
+        if place is None:
+            self._release_stray(resource)
             return
+        place.thing = resource
         if self._unlimited:
             try:
-                self._part_with(resource, self.close_resource)  # type: ignore[attr-defined]
+                self._part_with(resource, self.close_resource)
             finally:
-                slots.vacate(resource, keep=False)
+                place.empty()
+                slots._leave(place)
             return
         keep = False
+        surplus = VACANT
         try:
             self.release_resource(resource)
             # Where there is a quick check, the next acquire is soon enough for it.
@@ -587,8 +809,159 @@ class Lender:
         finally:
             if not keep:
                 try:
-                    self._let_go(resource)  # type: ignore[attr-defined]
+                    self._let_go(resource)
                 finally:
-                    slots.vacate(resource, keep=False)
-        if keep and not slots.vacate(resource):
-            self._part_with(resource, self.close_resource)  # type: ignore[attr-defined]
+                    slots._drop(place)
+                    surplus = slots._leave(place)
+        if keep:
+            if slots._alert:
+                surplus = slots._settle(place)
+            else:
+                place.since = monotonic()
+                slots._free.append(place)
+                if slots._alert:
+                    surplus = slots._settle()
+        if surplus is not VACANT:
+            self._close_surplus(surplus)
+
+
+def rejoin(producer: Any, connection: Any) -> bool:
+    """Let *producer* go on with *connection*, if it was on that last and its exchange is bound there still.
+
+    A pooled producer mostly gets the connection that it had, and copying the exchange is most of the work otherwise.
+
+    Returns:
+        Whether it did; if not, nothing has changed.
+    """
+    if producer._last_connection is not connection:
+        return False
+    exchange = producer.exchange
+    bound_to = exchange._channel
+    if bound_to is None or not exchange._is_bound:
+        return False
+    if bound_to is producer._last_promise:
+        if "__value__" in bound_to.__dict__:
+            return False
+    elif bound_to is not connection._default_channel or not channel_is_open(bound_to):
+        return False
+    elif producer.on_return:
+        bound_to.events["basic_return"].add(producer.on_return)
+    producer.__connection__ = connection
+    producer._client = None
+    producer._channel = bound_to
+    return True
+
+
+class ProducerLender(Lender):
+    """Lend producers, each with a connection of *connections*; :class:`kombu.pools.ProducerPool` has the rest.
+
+    To acquire a producer is to acquire a connection too: *block* and *timeout* hold for both together.
+    """
+
+    #: The pool of connections.
+    connections: Any = None
+
+    #: ``revive`` of the producers whose way to another connection is known here.
+    _known_revive: Any = None
+
+    #: A threading.local with the ``limits`` of this thread: block, timeout and since when.
+    _patience: Any
+
+    def acquire(self, block: bool = False, timeout: float | None = None) -> Any:
+        patience = self._patience
+        before = patience.limits
+        patience.limits = (block, timeout, monotonic() if timeout is not None else 0.0)
+        try:
+            return super().acquire(block, timeout)
+        finally:
+            patience.limits = before
+
+    def prepare(self, p: Any) -> Any:
+        """Return the producer *p*, or the one that it promises, with a connection."""
+        if callable(p):
+            p = p()
+        if p._channel is None:
+            connection = self._acquire_connection()
+            try:
+                if type(p).revive is not self._known_revive or not rejoin(p, connection):
+                    p.revive(connection)
+            except BaseException:
+                connection.release()
+                raise
+        return p
+
+    def release_resource(self, resource: Any) -> None:
+        """Take the connection from *resource*.
+
+        This is before its place is free: whoever gets that finds a connection.
+        """
+        self._take_connection(resource)
+
+    def _acquire_connection(self) -> Any:
+        """Acquire a connection, within what is left of the time."""
+        block, timeout, since = self._patience.limits
+        if block and timeout is not None:
+            timeout = max(since + timeout - monotonic(), 0.0)
+        return self.connections.acquire(block, timeout)
+
+    def _take_connection(self, producer: Any) -> None:
+        """Return the connection of *producer* to its pool, once."""
+        connection, producer.__connection__ = producer.__connection__, None
+        producer._channel = producer._client = None
+        if connection:
+            connection.release()
+
+
+def identity(self: Any) -> Any:
+    """Return what a connection is equal by, as a key; the same one as before if its parameters have not changed."""
+    known = self._known_identity
+    if known is not None:
+        key, options, items = known
+        if (
+            self.hostname is key[1]
+            and self.virtual_host is key[4]
+            and self.port is key[5]
+            and self.userid is key[2]
+            and self.password is key[3]
+            and self.transport_cls is key[0]
+            and self.transport_options is options
+            and items is not None
+            and _same_items(options, items)
+        ):
+            return key
+    return self._new_identity()
+
+
+def _same_items(options: dict[Any, Any], items: tuple[Any, ...]) -> bool:
+    """Return whether *options* has the very items that *items* has, as names and values in turn."""
+    if len(options) * 2 != len(items):
+        return False
+    if not items:
+        return True
+    there = tuple(chain.from_iterable(options.copy().items()))
+    return len(there) == len(items) and all(map(is_, there, items))
+
+
+class PoolMap(dict[Any, Any]):
+    """A dict of pools that files them under what their keys are equal by; see :class:`kombu.pools.PoolGroup`."""
+
+    _generation: int | None = None
+
+    if TYPE_CHECKING:
+
+        def _after_fork(self) -> None: ...
+        def _get(self, key: Any) -> Any: ...
+        def __missing__(self, key: Any) -> Any: ...
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._generation = _generation
+
+    def __getitem__(self, key: Any) -> Any:
+        if self._generation != _generation:
+            self._after_fork()
+            self._generation = _generation
+        if getattr(type(key), "__eqhash__", None) is not identity:
+            return self._get(key)
+        pool = self.get(identity(key))
+        return self.__missing__(key) if pool is None else pool

@@ -22,11 +22,15 @@ __all__ = (
     "VACANT",
     "Lender",
     "Lent",
+    "PoolMap",
+    "ProducerLender",
     "Return",
     "SlotPool",
     "channel_is_open",
     "connection_is_open",
     "evaluated",
+    "identity",
+    "rejoin",
 )
 
 #: See kombu._core.ABI.
@@ -77,6 +81,7 @@ cdef extern from "slots.h" nogil:
     int slots_reserve_or_queue(slots_t *slots)
     uint32_t slots_pick(slots_t *slots)
     bint slots_surplus(slots_t *slots)
+    bint slots_over(slots_t *slots)
     int slots_leave(slots_t *slots, uint32_t index)
     void slots_unqueue(slots_t *slots)
     void slots_drop_place(slots_t *slots)
@@ -104,6 +109,9 @@ cdef extern from *:
     """
     double pool_clock() nogil
     bint POOL_CLOCK
+
+
+cdef double _FOREVER = float("inf")
 
 
 cdef double _now() except? -1.0:
@@ -205,7 +213,8 @@ cdef class SlotPool:
     and all others can see by :meth:`knows` that it is being looked after.
 
     A resource that is out is not kept alive.  When it is gone without having come back, its place is free again, and
-    *lost* is called, if it is there.
+    *lost* is called, if it is there.  *unwanted* is called, if it is there, with what is to be closed because the limit
+    became smaller while whoever got it was interrupted.
 
     All methods may be called from any thread, and from finalizers.
     """
@@ -221,6 +230,8 @@ cdef class SlotPool:
     cdef object __weakref__
     #: Called without arguments after a resource was lost.
     cdef public object lost
+    #: Called with a resource that is to be closed, where no caller can be told.
+    cdef public object unwanted
 
     def __cinit__(self, Py_ssize_t limit=0):
         slots_init(&self._slots, limit)
@@ -277,7 +288,8 @@ cdef class SlotPool:
         slot = slots_at(&self._slots, index)
         if slot.cell == NULL:
             cell = _Cell()
-            self._cells.append(cell)
+            with self._lock:
+                self._cells.append(cell)
             slot.cell = <void *>cell
         return index
 
@@ -301,13 +313,12 @@ cdef class SlotPool:
 
     cdef inline int _send_out(self, uint32_t index, resource) except -1:
         """Let *resource*, of a held slot, be out."""
-        cdef _Cell cell = self._cell(index)
-        cdef uint64_t key = _key(resource)
         cdef slot_t *slot = slots_at(&self._slots, index)
+        cdef _Cell cell = <_Cell>slot.cell
+        cdef uint64_t key = _key(resource)
         if cell.target != key:
             slots_store(&slot.key, key)
             slots_add(&self._slots.made, 1)
-            slot.tied = 0
             cell.target = key
             try:
                 cell.ref = PyWeakref_NewRef(resource, self._reclaimer)
@@ -317,6 +328,7 @@ cdef class SlotPool:
                 cell.thing = resource
         if cell.ref is not None:
             cell.thing = None
+        slot.tied = 1
         slots_send_out(&self._slots, index)
         return 0
 
@@ -404,7 +416,9 @@ cdef class SlotPool:
                 slots_unqueue(&self._slots)
                 return 0
         if interrupted and waiter.answer is not _CLOSED:
-            self._leave(waiter.index, True)
+            surplus = self._leave(waiter.index, True)
+            if surplus is not _VACANT and self.unwanted is not None:
+                self.unwanted(surplus)
         return 0
 
     def occupy(self, resource, item=VACANT):
@@ -440,7 +454,8 @@ cdef class SlotPool:
             keep: Whether the resource can be used again.
 
         Returns:
-            False if *resource* was not kept, though it could have been: there are more places than the limit by now.
+            The resource that is to be closed, as there are more than the limit by now: *resource*, or one that was
+            idle; :data:`VACANT` if there is none.
         """
         cdef uint32_t index = self._held(resource)
         if index == SLOTS_NONE and keep and resource is not _VACANT:
@@ -450,25 +465,38 @@ cdef class SlotPool:
             slots_add(&self._slots.replaced, 1)
         return self._leave(index, keep)
 
-    cdef bint _leave(self, uint32_t index, bint keep) except -1:
-        """Give back the place of a held slot, and the slot."""
+    cdef object _leave(self, uint32_t index, bint keep):
+        """Give back the place of a held slot, and the slot; return what is to be closed, or VACANT."""
         cdef int answer
-        cdef bint kept = True
-        gone = None
+        gone = surplus = _VACANT
         if index != SLOTS_NONE:
-            if keep and slots_surplus(&self._slots):
-                keep = kept = False
-            if keep:
+            if keep and not slots_surplus(&self._slots):
                 slots_at(&self._slots, index).since = _now()
             else:
                 gone = self._empty(index)
                 index = SLOTS_NONE
+                if keep:
+                    surplus = gone
         if index == SLOTS_NONE:
             slots_add(&self._slots.population, <uint64_t>-1)
         answer = slots_leave(&self._slots, index)
         if answer != SLOTS_YES:
             self._pass_on(index if answer == SLOTS_QUEUE else SLOTS_NONE)
-        return kept
+        if surplus is _VACANT and slots_over(&self._slots):
+            surplus = self._shed()
+        return surplus
+
+    cdef object _shed(self):
+        """Remove one idle resource if there are more than the limit; return it, or VACANT."""
+        cdef uint32_t index
+        with self._lock:
+            if slots_over(&self._slots):
+                index = slots_take_up(&self._slots)
+                if index != SLOTS_NONE:
+                    thing = self._empty(index)
+                    slots_add(&self._slots.population, <uint64_t>-1)
+                    return thing
+        return _VACANT
 
     cdef int _pass_on(self, uint32_t index) except -1:
         """Give a place, and the held slot that belongs to it, to the first who waits, if anybody does still."""
@@ -512,9 +540,11 @@ cdef class SlotPool:
                 continue
             slot_move_latched(slot, SLOT_HELD)
             slots_add(&self._slots.replaced, 1)
-            self._leave(index, False)
+            surplus = self._leave(index, False)
             if self.lost is not None:
                 self.lost()
+            if surplus is not _VACANT and self.unwanted is not None:
+                self.unwanted(surplus)
             break
         return 0
 
@@ -696,42 +726,12 @@ cdef class SlotPool:
         }
 
 
-@cython.auto_pickle(False)
-cdef class Lent:
-    """A resource that knows its pool; to be derived from."""
-
-    #: The pool that it belongs to, if it does to one.
-    cdef public object _pool
-
-    def release(self):
-        """Give this back to the pool that it came from, if it came from one; harmless where that was done before."""
-        pool = self._pool
-        if pool is not None:
-            pool.release(self)
-
-
-@cython.final
-cdef class Return:
-    """Return one resource to its pool; this is the ``release`` of resources whose class has none that does.
-
-    The two refer to each other, since ``pool.acquire().release()`` and a ``release`` passed on have to work.  So one is
-    made for each resource, not for each use, and the pool unties them when it lets the resource go.
-    """
-
-    cdef readonly object pool
-    cdef readonly object resource
-
-    def __init__(self, pool, resource):
-        self.pool = pool
-        self.resource = resource
-
-    def __call__(self):
-        """Return the resource to its pool; harmless where that was done before."""
-        self.pool.release(self.resource)
-
-
 def channel_is_open(channel):
     """Return whether *channel* can be used, as far as it says so; asks nobody."""
+    return _channel_is_open(channel)
+
+
+cdef inline bint _channel_is_open(channel) except -1:
     return (
         getattr(channel, "connection", True) is not None
         and getattr(channel, "is_open", True) is not False
@@ -741,6 +741,10 @@ def channel_is_open(channel):
 
 def connection_is_open(connection):
     """Return whether *connection* was not lost, or was never made; the transport says what it knows already."""
+    return _connection_is_open(connection)
+
+
+cdef inline bint _connection_is_open(connection) except -1:
     if connection._closed:
         return False
     if connection._pid is None:
@@ -754,19 +758,78 @@ def evaluated(self, resource):
     return resource() if callable(resource) else resource
 
 
+cdef extern from *:
+    """
+    /* Changes whenever a class or one of its bases does; 0 while nobody has looked anything up since. */
+    #define pool_version_of(thing) (Py_TYPE(thing)->tp_version_tag)
+    #define pool_delattr(thing, name) PyObject_GenericSetAttr(thing, name, NULL)
+    """
+    unsigned int pool_version_of(object thing)
+    int pool_delattr(object thing, object name) except -1
+    int PyObject_GenericSetAttr(object thing, object name, object value) except -1
+
+
+#: Which methods of a pool are those defined here, so that there is no need to call them as Python does.
+cdef enum:
+    OWN_ACQUIRE = 1
+    OWN_RELEASE = 2
+    OWN_USABLE = 4
+    OWN_PREPARE = 8
+    OWN_EVALUATED = 16
+    OWN_RELEASE_RESOURCE = 32
+
+#: What *_quick_check* is.
+cdef enum:
+    CHECK_NONE = 0
+    CHECK_CONNECTION = 1
+    CHECK_CHANNEL = 2
+    CHECK_OTHER = 3
+
+cdef frozenset _HOOKS = frozenset(["acquire", "release", "is_usable", "prepare", "release_resource"])
+
+
 @cython.auto_pickle(False)
 cdef class Lender:
     """Lend resources: :meth:`acquire` and :meth:`release` of :class:`kombu.resource.Resource`, which has the rest."""
 
     cdef SlotPool _places
-    cdef public object _quick_check
+    cdef object _check
+    cdef int _check_kind
     cdef public double _look_after
     cdef bint _unlimited
     cdef long _generation
+    #: Version of the class for which *_own* is true.
+    cdef unsigned int _version
+    cdef int _own
+    #: Whether a method was replaced in this instance.
+    cdef bint _replaced_hook
 
     @property
     def _slots(self):
         return self._places
+
+    @property
+    def _quick_check(self):
+        """Tells whether a resource is usable that came back a moment ago; instead of :meth:`is_usable`."""
+        return self._check
+
+    @_quick_check.setter
+    def _quick_check(self, check):
+        self._check = check
+        if check is None:
+            self._check_kind = CHECK_NONE
+        elif check is connection_is_open:
+            self._check_kind = CHECK_CONNECTION
+        else:
+            self._check_kind = CHECK_CHANNEL if check is channel_is_open else CHECK_OTHER
+
+    def __setattr__(self, name, value):
+        if name in _HOOKS:
+            self._replaced_hook = True
+        PyObject_GenericSetAttr(self, name, value)
+
+    def __delattr__(self, name):
+        pool_delattr(self, name)
 
     def _open(self, SlotPool slots, bint unlimited):
         """Lend from *slots*; without a limit nothing is kept."""
@@ -801,44 +864,7 @@ cdef class Lender:
                 ``limit`` and ``in_use``.
             RuntimeError: if the pool is closed.
         """
-        cdef uint32_t index
-        cdef SlotPool places
-        cdef slot_t *slot
-        cdef bint usable
-        if self._generation != _generation:
-            self._after_fork()
-        places = self._places
-        item = places._take(block, timeout, &index)
-        try:
-            if index != SLOTS_NONE:
-                slot = slots_at(&places._slots, index)
-                # Looked at closely only after a while: see ConnectionPool.
-                if self._quick_check is not None and slot.since and _now() - slot.since < self._look_after:
-                    usable = self._quick_check(item)
-                else:
-                    usable = self.is_usable(item)
-                if not usable:
-                    dead, item = item, _VACANT
-                    slots_add(&places._slots.replaced, 1)
-                    places._empty(index)
-                    index = SLOTS_NONE
-                    self._let_go(dead)
-                    item = self.new()
-            elif item is _VACANT:
-                item = self.new()
-            else:
-                self._refuse(item, places)
-            resource = self.prepare(item)
-            places._occupy(index, resource)
-        except BaseException:
-            if item is not _FULL and item is not _CLOSED:
-                self._give_up(item)
-            raise
-        if resource is not item or index == SLOTS_NONE or not slots_at(&places._slots, index).tied:
-            self._tie(resource)
-            if index != SLOTS_NONE:
-                slots_at(&places._slots, index).tied = 1
-        return resource
+        return self._lend(block, timeout)
 
     def release(self, resource):
         """Take *resource* back; harmless where that was done before.
@@ -846,32 +872,418 @@ cdef class Lender:
         Raises:
             ValueError: if it belongs to another pool.
         """
+        self._take_back(resource)
+
+    cdef inline int _hooks(self) except -1:
+        """Return which methods are those of this module."""
+        cdef unsigned int version = pool_version_of(self)
+        if version == self._version and version != 0 and not self._replaced_hook:
+            return self._own
+        return self._look_at_hooks()
+
+    cdef int _look_at_hooks(self) except -1:
+        cdef int own = self._own_hooks()
+        if not self._replaced_hook:
+            # In this order: who finds the version finds what belongs to it.
+            self._own = own
+            self._version = pool_version_of(self)
+            return own
+        for name, bits in (
+            ("acquire", OWN_ACQUIRE),
+            ("release", OWN_RELEASE),
+            ("is_usable", OWN_USABLE),
+            ("prepare", OWN_PREPARE | OWN_EVALUATED),
+            ("release_resource", OWN_RELEASE_RESOURCE),
+        ):
+            if name in self.__dict__:
+                own &= ~bits
+        return own
+
+    cdef int _own_hooks(self) except -1:
+        """Return which methods the class of this object has from here."""
+        cls = type(self)
+        return (
+            (OWN_ACQUIRE if cls.acquire is Lender.acquire else 0)
+            | (OWN_RELEASE if cls.release is Lender.release else 0)
+            | (OWN_USABLE if cls.is_usable is Lender.is_usable else 0)
+            | (OWN_PREPARE if cls.prepare is Lender.prepare else 0)
+            | (OWN_EVALUATED if cls.prepare is evaluated else 0)
+            | (OWN_RELEASE_RESOURCE if cls.release_resource is Lender.release_resource else 0)
+        )
+
+    cdef bint _is_alive(self, item, slot_t *slot, int own) except -1:
+        """Return whether *item*, which was idle, may go out."""
+        # Looked at closely only after a while: see ConnectionPool.
+        if self._check_kind and slot.since and (self._look_after == _FOREVER or _now() - slot.since < self._look_after):
+            if self._check_kind == CHECK_CONNECTION:
+                return _connection_is_open(item)
+            if self._check_kind == CHECK_CHANNEL:
+                return _channel_is_open(item)
+            return bool(self._check(item))
+        return True if own & OWN_USABLE else bool(self.is_usable(item))
+
+    cdef object _ready(self, item, int own, bint block, timeout, double since):
+        """Return what the user gets for *item*; see :meth:`ProducerLender._ready` for the other arguments."""
+        if own & OWN_PREPARE:
+            return item
+        if own & OWN_EVALUATED:
+            return item() if callable(item) else item
+        return self.prepare(item)
+
+    cdef object _make(self, bint block, timeout, double since):
+        """Return a new resource."""
+        return self.new()
+
+    cdef object _lend(self, bint block, timeout):
+        cdef uint32_t index, spare = SLOTS_NONE
+        cdef SlotPool places
+        cdef slot_t *slot
+        cdef double since = 0.0
+        cdef int own
+        if self._generation != _generation:
+            self._after_fork()
+        places = self._places
+        own = self._hooks()
+        if timeout is not None:
+            since = monotonic()
+        item = places._take(block, timeout, &index)
+        if index == SLOTS_NONE and (item is _FULL or item is _CLOSED):
+            self._refuse(item, places)
+        try:
+            if index != SLOTS_NONE:
+                if not self._is_alive(item, slots_at(&places._slots, index), own):
+                    dead, item = item, _VACANT
+                    slots_add(&places._slots.replaced, 1)
+                    places._empty(index)
+                    index = SLOTS_NONE
+                    self._let_go(dead)
+            if index == SLOTS_NONE:
+                item = self._make(block, timeout, since)
+            resource = self._ready(item, own, block, timeout, since)
+            if index == SLOTS_NONE:
+                index = spare = places._spare()
+            slot = slots_at(&places._slots, index)
+            if resource is not item or not slot.tied:
+                self._tie(resource)
+            places._send_out(index, resource)
+        except BaseException:
+            if spare != SLOTS_NONE:
+                places._empty(spare)
+                index = SLOTS_NONE
+            self._abandon(places, index, item)
+            raise
+        return resource
+
+    cdef int _abandon(self, SlotPool places, uint32_t index, item) except -1:
+        """Give back a place that could not be filled, for which *item* was meant; *index* is its slot, if it has one."""
+        cdef bint keep = False
+        try:
+            keep = self._give_up(item)
+        finally:
+            if keep and index == SLOTS_NONE:
+                index = places._spare()
+                places._fill(index, item)
+            elif not keep and index != SLOTS_NONE:
+                slots_add(&places._slots.replaced, 1)
+            self._discard(places._leave(index, keep))
+        return 0
+
+    cdef int _take_back(self, resource) except -1:
         cdef uint32_t index
         cdef SlotPool places
         cdef bint keep = False
+        cdef int own
         if self._generation != _generation:
             self._after_fork()
         places = self._places
         index = places._seize(resource)
         if index == SLOTS_NONE:
             self._release_stray(resource)
-            return
+            return 0
         if self._unlimited:
             try:
                 self._part_with(resource, self.close_resource)
             finally:
-                places._leave(index, False)
-            return
+                self._discard(places._leave(index, False))
+            return 0
+        own = self._hooks()
         try:
-            self.release_resource(resource)
+            self._welcome_back(resource, own)
             # Where there is a quick check, the next acquire is soon enough for it.
-            keep = self._quick_check is not None or self.is_usable(resource)
+            keep = self._check_kind or own & OWN_USABLE or self.is_usable(resource)
         finally:
             if not keep:
                 try:
                     self._let_go(resource)
                 finally:
                     slots_add(&places._slots.replaced, 1)
-                    places._leave(index, False)
-        if keep and not places._leave(index, True):
-            self._part_with(resource, self.close_resource)
+                    self._discard(places._leave(index, False))
+        if keep:
+            surplus = places._leave(index, True)
+            if surplus is not _VACANT:
+                self._discard(surplus)
+        return 0
+
+    cdef int _welcome_back(self, resource, int own) except -1:
+        """Do what is to be done when *resource* comes back."""
+        if not own & OWN_RELEASE_RESOURCE:
+            self.release_resource(resource)
+        return 0
+
+    cdef int _discard(self, surplus) except -1:
+        """Close what a place that was given back left over, if that is anything."""
+        if surplus is not _VACANT:
+            self._close_surplus(surplus)
+        return 0
+
+
+@cython.auto_pickle(False)
+cdef class Lent:
+    """A resource that knows its pool; to be derived from."""
+
+    #: The pool that it belongs to, if it does to one.
+    cdef public object _pool
+
+    def release(self):
+        """Give this back to the pool that it came from, if it came from one; harmless where that was done before."""
+        pool = self._pool
+        if pool is None:
+            return
+        if isinstance(pool, Lender) and (<Lender>pool)._hooks() & OWN_RELEASE:
+            (<Lender>pool)._take_back(self)
+        else:
+            pool.release(self)
+
+
+@cython.final
+cdef class Return:
+    """Return one resource to its pool; this is the ``release`` of resources whose class has none that does.
+
+    The two refer to each other, since ``pool.acquire().release()`` and a ``release`` passed on have to work.  So one is
+    made for each resource, not for each use, and the pool unties them when it lets the resource go.
+    """
+
+    cdef readonly object pool
+    cdef readonly object resource
+
+    def __init__(self, pool, resource):
+        self.pool = pool
+        self.resource = resource
+
+    def __call__(self):
+        """Return the resource to its pool; harmless where that was done before."""
+        pool = self.pool
+        if isinstance(pool, Lender) and (<Lender>pool)._hooks() & OWN_RELEASE:
+            (<Lender>pool)._take_back(self.resource)
+        else:
+            pool.release(self.resource)
+
+
+# -- producers -------------------------------------------------------------------------------------------------------
+
+
+def rejoin(producer, connection):
+    """Let *producer* go on with *connection*, if it was on that last and its exchange is bound there still.
+
+    A pooled producer mostly gets the connection that it had, and copying the exchange is most of the work otherwise.
+
+    Returns:
+        Whether it did; if not, nothing has changed.
+    """
+    return _rejoin(producer, connection)
+
+
+cdef bint _rejoin(producer, connection) except -1:
+    if producer._last_connection is not connection:
+        return False
+    exchange = producer.exchange
+    bound_to = exchange._channel
+    if bound_to is None or not exchange._is_bound:
+        return False
+    if bound_to is producer._last_promise:
+        if "__value__" in bound_to.__dict__:
+            return False
+    elif bound_to is not connection._default_channel or not _channel_is_open(bound_to):
+        return False
+    elif producer.on_return:
+        bound_to.events["basic_return"].add(producer.on_return)
+    producer.__connection__ = connection
+    if producer._client is not None:
+        producer._client = None
+    producer._channel = bound_to
+    return True
+
+
+@cython.auto_pickle(False)
+cdef class ProducerLender(Lender):
+    """Lend producers, each with a connection of *connections*; :class:`kombu.pools.ProducerPool` has the rest.
+
+    To acquire a producer is to acquire a connection too: *block* and *timeout* hold for both together.
+    """
+
+    #: The pool of connections.
+    cdef public object connections
+    #: ``revive`` of the producers whose way to another connection is known here.
+    cdef public object _known_revive
+    #: A threading.local with the ``limits`` of this thread: block, timeout and since when.
+    cdef public object _patience
+
+    def prepare(self, p):
+        """Return the producer *p*, or the one that it promises, with a connection."""
+        if callable(p):
+            p = p()
+        if p._channel is None:
+            block, timeout, since = self._patience.limits
+            self._join(p, block, timeout, since)
+        return p
+
+    def release_resource(self, resource):
+        """Take the connection from *resource*.
+
+        This is before its place is free: whoever gets that finds a connection.
+        """
+        self._part(resource)
+
+    def _acquire_connection(self):
+        block, timeout, since = self._patience.limits
+        return self._connect(block, timeout, since)
+
+    def _take_connection(self, producer):
+        """Return the connection of *producer* to its pool, once."""
+        self._part(producer)
+
+    cdef int _own_hooks(self) except -1:
+        cls = type(self)
+        return (
+            Lender._own_hooks(self)
+            | (OWN_PREPARE if cls.prepare is ProducerLender.prepare else 0)
+            | (OWN_RELEASE_RESOURCE if cls.release_resource is ProducerLender.release_resource else 0)
+        )
+
+    cdef object _ready(self, item, int own, bint block, timeout, double since):
+        if own & OWN_PREPARE and not callable(item):
+            if item._channel is None:
+                self._join(item, block, timeout, since)
+            return item
+        patience = self._patience
+        before = patience.limits
+        patience.limits = (block, timeout, since)
+        try:
+            return self.prepare(item)
+        finally:
+            patience.limits = before
+
+    cdef object _make(self, bint block, timeout, double since):
+        patience = self._patience
+        before = patience.limits
+        patience.limits = (block, timeout, since)
+        try:
+            return self.new()
+        finally:
+            patience.limits = before
+
+    cdef int _welcome_back(self, resource, int own) except -1:
+        if own & OWN_RELEASE_RESOURCE:
+            self._part(resource)
+        else:
+            self.release_resource(resource)
+        return 0
+
+    cdef object _connect(self, bint block, timeout, double since):
+        """Acquire a connection, within what is left of the time."""
+        pool = self.connections
+        if block and timeout is not None:
+            timeout = max(since + timeout - <double>monotonic(), 0.0)
+        if isinstance(pool, Lender) and (<Lender>pool)._hooks() & OWN_ACQUIRE:
+            return (<Lender>pool)._lend(block, timeout)
+        return pool.acquire(block, timeout)
+
+    cdef int _join(self, producer, bint block, timeout, double since) except -1:
+        """Give a connection to *producer*."""
+        connection = self._connect(block, timeout, since)
+        try:
+            if type(producer).revive is not self._known_revive or not _rejoin(producer, connection):
+                producer.revive(connection)
+        except BaseException:
+            connection.release()
+            raise
+        return 0
+
+    cdef int _part(self, producer) except -1:
+        connection = producer.__connection__
+        if connection is not None:
+            producer.__connection__ = None
+        producer._channel = None
+        if producer._client is not None:
+            producer._client = None
+        if connection:
+            connection.release()
+        return 0
+
+
+# -- pools by connection ---------------------------------------------------------------------------------------------
+
+
+cdef bint _same_parameters(connection, tuple known) except -1:
+    """Return whether *connection* has the parameters still for which *known* was made: (key, options, their items)."""
+    cdef list key = <list>known[0]
+    cdef tuple items
+    cdef Py_ssize_t at = 0
+    if (
+        connection.hostname is not key[1]
+        or connection.virtual_host is not key[4]
+        or connection.port is not key[5]
+        or connection.userid is not key[2]
+        or connection.password is not key[3]
+        or connection.transport_cls is not key[0]
+    ):
+        return False
+    options = connection.transport_options
+    if options is not known[1] or known[2] is None:
+        return False
+    items = <tuple>known[2]
+    if not options:
+        return not items
+    if len(options) * 2 != len(items):
+        return False
+    for name, value in options.items():
+        if at + 1 >= len(items) or name is not items[at] or value is not items[at + 1]:
+            return False
+        at += 2
+    return True
+
+
+def identity(self):
+    """Return what a connection is equal by, as a key; the same one as before if its parameters have not changed."""
+    return _identity(self)
+
+
+cdef object _identity(connection):
+    known = connection._known_identity
+    if known is not None and _same_parameters(connection, <tuple?>known):
+        return (<tuple>known)[0]
+    return connection._new_identity()
+
+
+@cython.auto_pickle(False)
+cdef class PoolMap(dict):
+    """A dict of pools that files them under what their keys are equal by; see :class:`kombu.pools.PoolGroup`."""
+
+    cdef long _generation
+    #: Version of the class of keys that have :func:`identity`.
+    cdef unsigned int _known_version
+
+    def __cinit__(self):
+        self._generation = _generation
+
+    def __getitem__(self, key):
+        if self._generation != _generation:
+            self._after_fork()
+            self._generation = _generation
+        cdef unsigned int version = pool_version_of(key)
+        if version == 0 or version != self._known_version:
+            if getattr(type(key), "__eqhash__", None) is not identity:
+                return self._get(key)
+            self._known_version = pool_version_of(key)
+        pool = (<dict>self).get(_identity(key))
+        return self.__missing__(key) if pool is None else pool

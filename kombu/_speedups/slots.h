@@ -26,10 +26,27 @@
 #include <string.h>
 
 #if defined(_MSC_VER) && !defined(__clang__)
+/* Microsoft's compiler has C11's atomics only behind an experimental switch. */
+#if !defined(_M_X64) && !defined(_M_ARM64)
+#error "slots.h needs 64-bit atomic operations: build for x64 or ARM64, or set KOMBU_NO_EXTENSIONS=1"
+#endif
 #include <intrin.h>
-/* Interlocked operations are full barriers; volatile loads and stores of x64 and ARM64 words are made so below. */
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
 typedef volatile __int64 slots_word;
-static __inline uint64_t slots_load(slots_word *w) { return (uint64_t)_InterlockedCompareExchange64(w, 0, 0); }
+#if defined(_M_ARM64)
+static __inline uint64_t slots_load(slots_word *w) { return __ldar64((unsigned __int64 volatile *)w); }
+#define slots_pause() __yield()
+#else
+/* A plain load of x64 acquires; only the compiler has to be told. */
+static __inline uint64_t slots_load(slots_word *w) {
+    uint64_t value = (uint64_t)*w;
+    _ReadWriteBarrier();
+    return value;
+}
+#define slots_pause() _mm_pause()
+#endif
+/* Interlocked operations are full barriers. */
 static __inline void slots_store(slots_word *w, uint64_t v) { (void)_InterlockedExchange64(w, (__int64)v); }
 static __inline int slots_swap(slots_word *w, uint64_t *seen, uint64_t v) {
     uint64_t was = (uint64_t)_InterlockedCompareExchange64(w, (__int64)v, (__int64)*seen);
@@ -38,11 +55,7 @@ static __inline int slots_swap(slots_word *w, uint64_t *seen, uint64_t v) {
     return 0;
 }
 static __inline uint64_t slots_add(slots_word *w, uint64_t v) { return (uint64_t)_InterlockedExchangeAdd64(w, (__int64)v); }
-#define slots_pause() _mm_pause()
-#if defined(_M_ARM64)
-#undef slots_pause
-#define slots_pause() __yield()
-#endif
+#define slots_yield() ((void)SwitchToThread())
 #define SLOTS_INLINE static __inline
 #else
 #include <stdatomic.h>
@@ -59,6 +72,14 @@ static inline uint64_t slots_add(slots_word *w, uint64_t v) {
 #define slots_pause() __builtin_ia32_pause()
 #else
 #define slots_pause() atomic_signal_fence(memory_order_seq_cst)
+#endif
+#if defined(_WIN32)
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+#define slots_yield() ((void)SwitchToThread())
+#else
+#include <sched.h>
+#define slots_yield() ((void)sched_yield())
 #endif
 #define SLOTS_INLINE static inline
 #endif
@@ -89,6 +110,7 @@ enum { SLOT_FREE = 0, SLOT_HELD = 1, SLOT_OUT = 2, SLOT_IDLE = 3 };
 #define SLOTS_FIRST 16 /* slots in the first chunk; each further one doubles their number */
 #define SLOTS_CHUNKS 18
 #define SLOTS_HINTS 64
+#define SLOTS_APART 64 /* bytes that processors pass to one another at once */
 
 typedef struct {
     slots_word state;
@@ -97,11 +119,13 @@ typedef struct {
     void *cell;      /* what the caller keeps here; it stays with the slot */
     double since;
     int tied;
+    char apart[SLOTS_APART]; /* neighbours are others' */
 } slot_t;
 
 typedef struct {
     slots_word gate;
     slots_word idle; /* head: tag and index + 1 */
+    char apart[SLOTS_APART]; /* those two change all the time, the others are read */
     slots_word spare;
     slots_word population;
     slots_word created; /* slots that ever were */
@@ -205,6 +229,11 @@ SLOTS_INLINE int slot_move_key(slot_t *slot, uint64_t key, int from, int to) {
     }
 }
 
+/* Move a slot that one holds: nobody else changes the state of a held slot, so this is a plain store. */
+SLOTS_INLINE void slot_move_held(slot_t *slot, int to) {
+    slots_store(&slot->state, ((slots_load(&slot->state) & ~(uint64_t)7) + SLOT_VERSION) | (uint64_t)to);
+}
+
 /* Latch a slot that is in the state `in`, to look at its object; false if it is in another. */
 SLOTS_INLINE int slot_latch(slot_t *slot, int in) {
     uint64_t seen = slots_load(&slot->state);
@@ -264,20 +293,22 @@ SLOTS_INLINE void slots_give_spare(slots_t *p, uint32_t index) {
     slots_store(&slot->key, 0);
     slot->since = 0;
     slot->tied = 0;
-    slot_move(slot, SLOT_HELD, SLOT_FREE);
+    slot_move_held(slot, SLOT_FREE);
     slots_push(p, &p->spare, index);
 }
 
 /* Send a held slot out. */
 SLOTS_INLINE void slots_send_out(slots_t *p, uint32_t index) {
     slot_t *slot = slots_at(p, index);
-    slots_store(&p->hint[slots_hint_of(slots_load(&slot->key))], index);
-    slot_move(slot, SLOT_HELD, SLOT_OUT);
+    slots_word *hint = &p->hint[slots_hint_of(slots_load(&slot->key))];
+    /* Mostly there already; a word that is not written to stays in the caches of all who read it. */
+    if (slots_load(hint) != index) slots_store(hint, index);
+    slot_move_held(slot, SLOT_OUT);
 }
 
 /* Lay a held slot among the idle. */
 SLOTS_INLINE void slots_lay_down(slots_t *p, uint32_t index) {
-    slot_move(slots_at(p, index), SLOT_HELD, SLOT_IDLE);
+    slot_move_held(slots_at(p, index), SLOT_IDLE);
     slots_push(p, &p->idle, index);
 }
 
@@ -315,6 +346,7 @@ SLOTS_INLINE int slots_reserve_or_queue(slots_t *p) {
 
 /* With a place: pick an idle slot, or SLOTS_NONE with the right to make one resource. */
 SLOTS_INLINE uint32_t slots_pick(slots_t *p) {
+    unsigned turns = 0;
     for (;;) {
         uint32_t index = slots_take_up(p);
         uint64_t population;
@@ -328,7 +360,8 @@ SLOTS_INLINE uint32_t slots_pick(slots_t *p) {
             slots_add(&p->population, 1);
             return SLOTS_NONE;
         }
-        slots_pause();
+        if (++turns % 64) slots_pause();
+        else slots_yield(); /* whoever is between two states has lost its processor */
     }
 }
 
@@ -340,7 +373,10 @@ SLOTS_INLINE int slots_surplus(slots_t *p) {
 }
 
 /* Give back the place of a slot that is held: lay it down first, so that whoever gets the place finds it.
- * SLOTS_YES, or SLOTS_QUEUE if somebody waits: then the slot is held still, and the lock has to be taken. */
+ * SLOTS_YES, or SLOTS_QUEUE if somebody waits: then the slot is held still, and the lock has to be taken.
+ *
+ * The limit may have become smaller after slots_surplus() was asked.  Either slots_set_limit() comes before the last
+ * step here, and slots_over() says so afterwards, or it comes after it, and slots_trim() finds what was laid down. */
 SLOTS_INLINE int slots_leave(slots_t *p, uint32_t index) {
     uint64_t gate = slots_load(&p->gate);
     if (slots_owed(gate)) return SLOTS_QUEUE;
@@ -350,6 +386,9 @@ SLOTS_INLINE int slots_leave(slots_t *p, uint32_t index) {
     /* Somebody began to wait just now.  The place is still taken; what was laid down may be gone or not. */
     return SLOTS_FULL;
 }
+
+/* Whether there are more resources than the limit, so that one of the idle has to go. */
+SLOTS_INLINE int slots_over(slots_t *p) { return slots_load(&p->population) > slots_limit_of(slots_load(&p->gate)); }
 
 /* -- for the caller's lock ------------------------------------------------------------------------------------------ */
 

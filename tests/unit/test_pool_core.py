@@ -65,7 +65,7 @@ def test_there_are_as_many_places_as_the_limit(core, limit):
 def test_a_place_given_back_can_be_taken_again(core):
     slots = core.pool.SlotPool(1)
     assert slots.acquire() is core.pool.VACANT
-    assert slots.vacate()
+    assert slots.vacate() is core.pool.VACANT
     assert slots.in_use == 0
     assert slots.acquire() is core.pool.VACANT
 
@@ -109,7 +109,7 @@ def test_resources_are_told_apart_by_identity(core):
         slots.acquire()
         slots.occupy(thing)
     assert slots.withdraw(one)
-    assert slots.vacate(one)
+    assert slots.vacate(one) is core.pool.VACANT
     assert not slots.withdraw(one)
     assert slots.is_out(two) and not slots.is_out(one)
     assert slots.knows(one) and slots.knows(two) and not slots.knows(Equal())
@@ -336,7 +336,7 @@ def test_the_limit_holds_under_a_thousand_threads(core):
                 out.remove(thing)
             assert slots.withdraw(thing)
             assert not slots.withdraw(thing)
-            assert slots.vacate(thing)
+            assert slots.vacate(thing) is core.pool.VACANT
             with lock:
                 done[0] += 1
 
@@ -389,10 +389,10 @@ def test_what_is_out_when_a_pool_shrinks_is_not_kept_when_it_comes_back(core):
         slots.acquire()
     assert slots.resize(1) == []
     assert slots.acquire() is core.pool.FULL
-    assert slots.vacate("a") is False
-    assert slots.vacate("b", keep=False) is True
+    assert slots.vacate("a") == "a"
+    assert slots.vacate("b", keep=False) is core.pool.VACANT
     assert slots.in_use == 1
-    assert slots.vacate("c") is True
+    assert slots.vacate("c") is core.pool.VACANT
     assert slots.idle_resources() == ["c"]
     assert slots.acquire() == "c"
 
@@ -429,7 +429,7 @@ def test_clear_leaves_places_whose_resource_is_being_made(core):
     assert slots.acquire() is core.pool.FULL
     thing = Thing()
     slots.occupy(thing)
-    assert give(slots, thing)
+    assert give(slots, thing) is core.pool.VACANT
 
 
 def test_clear_serves_who_waits(core):
@@ -463,7 +463,7 @@ def test_what_was_being_made_when_the_pool_closed_is_not_kept(core):
     slots.clear(close=True)
     slots.occupy("made")
     assert slots.withdraw("made")
-    assert slots.vacate("made") is False
+    assert slots.vacate("made") == "made"
     assert (slots.in_use, slots.idle_resources()) == (0, [])
 
 
@@ -581,13 +581,13 @@ class Places(RuleBasedStateMachine):
     def give_up(self, keep):
         item = self.reserved.pop()
         fits = len(self.out) + len(self.reserved) < self.limit
-        kept = self.slots.vacate(item, keep)
+        surplus = self.slots.vacate(item, keep)
         if keep and item is not self.pool.VACANT:
-            assert kept == fits
-            if kept:
+            assert surplus is (self.pool.VACANT if fits else item)
+            if fits:
                 self.idle.append(item)
         else:
-            assert kept
+            assert surplus is self.pool.VACANT
         if item is not self.pool.VACANT:
             assert self.slots.knows(item) == (keep and fits)
 
@@ -596,10 +596,10 @@ class Places(RuleBasedStateMachine):
     def release(self, data):
         thing = data.draw(st.sampled_from(self.out))
         assert self.slots.withdraw(thing)
-        kept = self.slots.vacate(thing)
-        assert kept == (self.taken() <= self.limit)
+        fits = self.taken() <= self.limit
+        assert self.slots.vacate(thing) is (self.pool.VACANT if fits else thing)
         self.out.remove(thing)
-        if kept:
+        if fits:
             self.idle.append(thing)
         assert not self.slots.withdraw(thing)
 
