@@ -8,6 +8,7 @@ This module imports nothing else of the package, so that every other module, the
 from __future__ import annotations
 
 from builtins import TimeoutError
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -20,6 +21,7 @@ __all__ = (
     "BatchPublishError",
     "ChannelError",
     "ChannelLimitExceeded",
+    "ConfirmError",
     "ConnectionError",
     "ConnectionLimitExceeded",
     "ContentDisallowed",
@@ -51,6 +53,27 @@ class OperationalError(KombuError):
 
 class BatchPublishError(KombuError):
     """Say that a batch failed on its way, so that nobody knows which of its messages have arrived."""
+
+
+class ConfirmError(KombuError):
+    """Say that the broker did not confirm publishes; raised by ``flush()``, from the first one's reason.
+
+    Arguments:
+        failures: The promises that failed; each has ``reason``, ``exchange``, ``routing_key`` and ``delivery_tag``.
+        count: How many failed; more than *failures*, if there were too many to keep them all.
+    """
+
+    def __init__(self, failures: Sequence[Any], count: int | None = None) -> None:
+        self.failures = list(failures)
+        self.count = len(self.failures) if count is None else count
+        super().__init__(self.failures, self.count)
+
+    def __str__(self) -> str:
+        first = self.failures[0]
+        return (
+            f"{self.count} publish(es) were not confirmed, the first to exchange {first.exchange!r} with routing key "
+            f"{first.routing_key!r}: {first.reason!r}"
+        )
 
 
 class SerializationError(KombuError):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import count
 from threading import Lock
+from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from amqp import RecoverableConnectionError
@@ -19,7 +20,7 @@ from .channels import is_connection, maybe_channel
 from .common import maybe_declare
 from .compression import compress
 from .entity import Exchange, Queue, maybe_delivery_mode
-from .exceptions import ContentDisallowed, OperationalError
+from .exceptions import ConfirmError, ContentDisallowed, OperationalError
 from .log import get_logger
 from .message import Message
 from .serialization import dumps, prepare_accept_content
@@ -71,6 +72,9 @@ class Producer(_pool.Lent):
 
     #: The connection of the last channel: a channel that was closed does not know it any more.
     _client: Any = None
+
+    #: The windows of unconfirmed publishes that flush() has to look at.
+    _windows: tuple[Any, ...] = ()
 
     def __init__(
         self, channel: Any, exchange: Exchange | None = None, routing_key: str | None = None,
@@ -152,9 +156,11 @@ class Producer(_pool.Lent):
         compression: str | None = None, exchange: Exchange | str | None = None, retry: bool = False,
         retry_policy: Mapping[str, Any] | None = None, declare: Iterable[MaybeChannelBound] | None = None,
         expiration: float | None = None, timeout: float | None = None, confirm_timeout: float | None = None,
-        **properties: Any,
+        confirm_callback: Callable[[Any], Any] | None = None, **properties: Any,
     ) -> Any:
         """Publish one message.
+
+        With the transport option ``confirm_window`` this returns a promise of the broker's answer; see :meth:`flush`.
 
         No argument is changed: the message gets a copy of *headers*, and *retry_policy* ends with this call.
 
@@ -175,12 +181,15 @@ class Producer(_pool.Lent):
             declare: Entities to declare first, unless that was done on this connection.
             expiration: Seconds after which the broker drops the message.
             timeout: Seconds to wait for the socket.
-            confirm_timeout: Seconds to wait for the broker's confirmation, where the channel confirms publishes.
+            confirm_timeout: Seconds to wait for the broker's confirmation, where the channel confirms publishes; with
+                ``confirm_window``, for room in the window.
+            confirm_callback: Called with the promise once the broker has answered; needs ``confirm_window``.
             properties: Further message properties of AMQP 0-9-1 (``correlation_id``, ``reply_to``...).
 
         Raises:
             kombu.exceptions.EncodeError: *body* cannot be serialized.
             kombu.exceptions.OperationalError: With *retry*, the connection was lost and the policy is exhausted.
+            ValueError: *confirm_callback* is given, and the channel has no ``confirm_window``; nothing was published.
         """
         default_exchange = self.exchange
         # Compression adds a header, some transports add theirs, and memory:// hands the very dict to the consumer.
@@ -208,6 +217,7 @@ class Producer(_pool.Lent):
             body, priority, content_type, content_encoding, headers, properties,
             self.routing_key if routing_key is None else routing_key, mandatory, immediate,
             exchange_name, entities, timeout, confirm_timeout, retry, retry_policy,
+            *(() if confirm_callback is None else (confirm_callback,)),
         )
 
     def _publish(
@@ -215,6 +225,7 @@ class Producer(_pool.Lent):
         headers: dict[str, Any], properties: dict[str, Any], routing_key: str, mandatory: bool, immediate: bool,
         exchange: str, declare: Iterable[Any] | None, timeout: float | None = None,
         confirm_timeout: float | None = None, retry: bool = False, retry_policy: Mapping[str, Any] | None = None,
+        confirm_callback: Callable[[Any], Any] | None = None,
     ) -> Any:
         """Publish an encoded body, once.
 
@@ -231,16 +242,73 @@ class Producer(_pool.Lent):
         if isinstance(reply_to, Queue):  # its name may have been chosen by the declaration above
             properties["reply_to"] = reply_to.name
         message = channel.prepare_message(body, priority, content_type, content_encoding, headers, properties)
+        options: dict[str, Any] = {}
+        window = getattr(channel, "confirm_window", None)
+        if window is not None:
+            self._note_window(window)
+        if confirm_callback is not None:
+            if window is None:
+                raise ValueError(
+                    "confirm_callback needs a channel that confirms in a window: "
+                    "set confirm_publish and confirm_window in transport_options"
+                )
+            options["confirm_callback"] = confirm_callback
         batch = self._batch_local.current
         if batch is None:
             return channel.basic_publish(
                 message, exchange=exchange, routing_key=routing_key, mandatory=mandatory, immediate=immediate,
-                timeout=timeout, confirm_timeout=confirm_timeout,
+                timeout=timeout, confirm_timeout=confirm_timeout, **options,
             )
         return batch.publish(
             channel, message, exchange=exchange, routing_key=routing_key, mandatory=mandatory, immediate=immediate,
-            timeout=timeout, confirm_timeout=confirm_timeout,
+            timeout=timeout, confirm_timeout=confirm_timeout, **options,
         )
+
+    def _note_window(self, window: Any) -> None:
+        """Remember the unconfirmed publishes of a channel for :meth:`flush`, its next channel or not."""
+        windows = self._windows
+        if window not in windows:
+            # A new tuple, as other threads may be looking at the old one; without those that have nothing to say.
+            self._windows = (*[each for each in windows if not each.idle], window)
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait until the broker has answered all that was published.
+
+        That is of use with the transport option ``confirm_window``, where :meth:`publish` returns before.  It covers
+        every publish on the channels that this producer has used since the last flush; a batch that the producer is in
+        is sent first.  Otherwise it returns at once.
+
+        Arguments:
+            timeout: Seconds for all of it; by default the connection's ``confirm_timeout``.
+
+        Raises:
+            socket.timeout: Some have no answer yet, and the exception says how many; they stay outstanding.
+            kombu.exceptions.ConfirmError: Some failed, and nobody had been told of that: by their ``wait()``, by an
+                ``on_error`` of their ``then()``, by ``confirm_callback`` or by ``on_return``.
+        """
+        batch = self._batch_local.current
+        if batch is not None:
+            batch.flush()
+        deadline = None if timeout is None else monotonic() + timeout
+        failures: list[Any] = []
+        count = 0
+        windows = self._windows
+        for position, window in enumerate(windows):
+            try:
+                window.flush(None if deadline is None else max(0.0, deadline - monotonic()))
+            except ConfirmError as error:
+                failures += error.failures
+                count += error.count
+            except BaseException:
+                # What failed on an earlier channel is told the next time.
+                for failed in failures:
+                    failed.window.keep(failed)
+                self._windows = windows[position:] + windows[:position]
+                raise
+        current = getattr(self._channel, "confirm_window", None)
+        self._windows = tuple(window for window in windows if window is current)
+        if failures:
+            raise ConfirmError(failures, count) from failures[0].reason
 
     def _get_channel(self) -> Any:
         channel = self._channel

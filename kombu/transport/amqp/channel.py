@@ -178,7 +178,12 @@ class Channel(Publishes, amqp.Channel, StdChannel):
             held.clear()
         self._overdue.clear()
         self._confirm_selected = False
-        self._confirms.abandon(RecoverableConnectionError("the channel was closed before the broker confirmed"))
+        self.abandon_confirms(RecoverableConnectionError("the channel was closed before the broker confirmed"))
+
+    def abandon_confirms(self, error: BaseException) -> None:
+        """Let every unanswered publish fail by *error*."""
+        confirms = self._confirms
+        confirms.tell(confirms.abandon(error))
 
     def _on_close(self, reply_code: int, reply_text: str, class_id: int, method_id: int) -> None:
         error = error_for_code(reply_code, reply_text, (class_id, method_id), ChannelError)
@@ -190,13 +195,16 @@ class Channel(Publishes, amqp.Channel, StdChannel):
             # From here on nothing is written for this channel but our agreement: see Writer.write.
             self.close_error = self.last_close_error = error
             self.closings += 1
-            self._confirms.abandon(error)
+            confirms = self._confirms
+            abandoned = confirms.abandon(error)
             try:
                 agreed = frames.encode_method(self.channel_id, *spec.Channel.CloseOk, b"")
                 self._writer.write([agreed], connection.close_timeout)
             finally:
                 self.collect()
                 self._may_reopen = may_reopen
+        # Whoever is told may publish here again.
+        confirms.tell(abandoned)
         if self.is_closing or connection.is_closing:
             # Both sides closed at once; ours is answered by this.
             closing = self._pending.pop(spec.Channel.CloseOk, None)

@@ -5,9 +5,16 @@ Source: RabbitMQ's extension to AMQP 0-9-1, class ``confirm``; the n-th publish 
 
 from __future__ import annotations
 
-__all__ = ("Confirms",)
+from amqp.exceptions import MessageNacked
+
+__all__ = ("Confirms", "refusal")
 
 _PENDING = object()
+
+
+def refusal(tag: int) -> MessageNacked:
+    """Return the exception for a publish that the broker refused."""
+    return MessageNacked(f"the broker refused the message with publish tag {tag}")
 
 
 class Confirms:
@@ -45,11 +52,15 @@ class Confirms:
         self._outcomes.pop(tag, None)
         self._mandatory.pop(tag, None)
 
-    def returned(self, exchange: str, routing_key: str, error: BaseException) -> bool:
+    def returned(self, exchange: str, routing_key: str, error: BaseException, handled: bool = False) -> bool:
         """Note that the broker returned a publish, before its answer; return False if none awaits one.
+
+        One that was *handled* already is no failure of the publish.
 
         Returns come in the order of the publishes, so it is the first mandatory one with that exchange and routing key.
         """
+        if handled:
+            return True
         for tag, address in self._mandatory.items():
             if address == (exchange, routing_key) and tag not in self._returned and not self.settled(tag):
                 self._returned[tag] = error
@@ -69,9 +80,16 @@ class Confirms:
             if outcomes.get(each) is _PENDING:
                 outcomes[each] = outcome
 
-    def abandon(self, error: BaseException) -> None:
-        """Settle everything with *error*: no answer will come any more."""
+    def abandon(self, error: BaseException) -> list[object]:
+        """Settle everything with *error*, as no answer will come any more; return who has to be told: nobody."""
         self.settle(0, True, error)
+        return []
+
+    def tell(self, abandoned: list[object]) -> None:
+        """Do nothing: each publish waits for its own answer."""
+
+    def restart(self) -> None:
+        """Do nothing: there are new numbers for each time that confirm mode is selected."""
 
     def settled(self, tag: int) -> bool:
         """Return whether the publish has been answered."""

@@ -24,6 +24,7 @@ from amqp.exceptions import (
 from amqp.platform import KNOWN_TCP_OPTS
 
 from ..._core import drain, frames, output
+from ...utils.limits import check_positive
 from .channel import Channel
 from .channel_ids import ChannelIds
 from .sockets import Link, link_for
@@ -60,6 +61,8 @@ class Connection(AwaitsReplies, amqp.Connection):
     Arguments:
         ack_writes: ``"corked"`` (default), ``"immediate"`` or ``"coalesced"``; see :class:`kombu._pure.output.Writer`.
         confirm_timeout: seconds that a publish with ``confirm_publish`` waits for the broker's answer; None for ever.
+        confirm_window: how many publishes may be unanswered; with it, a publish with ``confirm_publish`` returns a
+            promise at once, see :class:`.window.Confirmation`.
         operation_timeout: seconds that a synchronous method waits for its reply; None (default) for ever.
         close_timeout: seconds that closing waits for the peer's agreement.
         max_body_size: largest message body accepted, in bytes.
@@ -81,6 +84,7 @@ class Connection(AwaitsReplies, amqp.Connection):
         *args: Any,
         ack_writes: str = "corked",
         confirm_timeout: float | None = CONFIRM_TIMEOUT,
+        confirm_window: int | None = None,
         operation_timeout: float | None = None,
         close_timeout: float = CLOSE_TIMEOUT,
         max_body_size: int = drain.MAX_BODY_SIZE,
@@ -90,6 +94,13 @@ class Connection(AwaitsReplies, amqp.Connection):
     ) -> None:
         self.ack_writes = ack_writes
         self.confirm_timeout = confirm_timeout
+        if confirm_window is not None:
+            check_positive("confirm_window", confirm_window, "give how many publishes may be unconfirmed")
+            if not kwargs.get("confirm_publish"):
+                raise ValueError(
+                    f"confirm_window={confirm_window} needs confirm_publish=True: set both in transport_options"
+                )
+        self.confirm_window = confirm_window
         self.operation_timeout = operation_timeout
         self.close_timeout = close_timeout
         self.max_body_size = max_body_size
@@ -351,6 +362,10 @@ class Connection(AwaitsReplies, amqp.Connection):
     def _on_read_failure(self, error: BaseException) -> None:
         self._failure = error
         self._hang_up()
+        for number, channel in list((self.channels or {}).items()):
+            # Whoever waits for an answer raises this by itself, but promises have nobody who waits.
+            if number and channel.confirm_window is not None:
+                channel.abandon_confirms(error)
 
     def _on_write_failure(self, error: BaseException) -> None:
         if not isinstance(error, OSError):

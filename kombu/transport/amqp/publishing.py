@@ -9,12 +9,13 @@ from typing import Any
 
 import amqp
 from amqp import spec
-from amqp.exceptions import ChannelError, MessageNacked, RecoverableConnectionError, error_for_code
+from amqp.exceptions import ChannelError, RecoverableConnectionError, error_for_code
 
 from ..._core import frames
 from ...message import Message
-from .confirms import Confirms
+from .confirms import Confirms, refusal
 from .waiting import AwaitsReplies
+from .window import Confirmation, ConfirmWindow
 
 __all__ = ("Publishes",)
 
@@ -33,11 +34,16 @@ class Publishes(AwaitsReplies):
     _writer: Any
     _make_usable: Callable[[], Any]
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._confirms = Confirms()
+    def __init__(self, connection: Any, *args: Any, **kwargs: Any) -> None:
+        size = connection.confirm_window
+        #: The publishes under way, where ``confirm_window`` is set.
+        self.confirm_window: ConfirmWindow | None = None if size is None else ConfirmWindow(self, size)
+        self._confirms: Any = Confirms() if size is None else self.confirm_window
         self._wants_confirms = False
         self._last_look = 0.0
-        super().__init__(*args, **kwargs)
+        super().__init__(connection, *args, **kwargs)
+        if size is not None:
+            self.basic_publish = self.basic_publish_window
 
     def prepare_message(
         self,
@@ -157,17 +163,18 @@ class Publishes(AwaitsReplies):
             amqp.exceptions.ChannelError: the message was returned, or the broker closed the channel.
             amqp.exceptions.RecoverableConnectionError, OSError: the connection is closed or lost.
         """
+        if self.confirm_window is not None:
+            self.basic_publish_window(
+                msg, exchange, routing_key, mandatory, immediate, timeout, confirm_timeout
+            ).wait(timeout if confirm_timeout is None else confirm_timeout)
+            return
         connection, _ = self._before_publish()
         wait = confirm_timeout if confirm_timeout is not None else timeout
         if wait is None:
             wait = connection.confirm_timeout
         with self.waits():
             with self._opening:
-                closings = self.closings
-                if self.close_error is not None:
-                    self._make_usable()
-                if not self._confirm_selected:
-                    self.confirm_select()
+                closings = self._before_confirmed()
                 confirms = self._confirms
                 buffers = self._encode(msg, exchange, routing_key, mandatory, immediate, connection.frame_max)
                 tag = confirms.expect((exchange or "", routing_key or "") if mandatory else None)
@@ -185,6 +192,94 @@ class Publishes(AwaitsReplies):
         if outcome is not None:
             raise outcome
 
+    def _before_confirmed(self) -> int:
+        """See that the channel is open and in confirm mode, and return how many times it had been closed by then.
+
+        The caller holds ``_opening``.
+        """
+        closings = self.closings
+        if self.close_error is not None:
+            self._make_usable()
+        if not self._confirm_selected:
+            self.confirm_select()
+        return closings
+
+    def basic_publish_window(
+        self,
+        msg: Any,
+        exchange: str = "",
+        routing_key: str = "",
+        mandatory: bool = False,
+        immediate: bool = False,
+        timeout: float | None = None,
+        confirm_timeout: float | None = None,
+        argsig: str = "Bssbb",
+        confirm_callback: Callable[[Confirmation], Any] | None = None,
+    ) -> Confirmation:
+        """Publish a message and return the promise of the broker's answer.
+
+        Waits only while ``confirm_window`` publishes are unanswered.
+
+        Arguments:
+            timeout: seconds that the write may take.
+            confirm_timeout: seconds to wait for room in the window; by default *timeout*, or the connection's.
+            confirm_callback: called with the promise once there is an answer, by the thread that reads it.
+
+        Raises:
+            socket.timeout: there was no room in time, and the message was not published.
+            amqp.exceptions.ChannelError: the broker closed the channel.
+            amqp.exceptions.RecoverableConnectionError, OSError: the connection is closed or lost.
+        """
+        connection, _ = self._before_publish()
+        window = self._confirms
+        exchange, routing_key = exchange or "", routing_key or ""
+        wait = confirm_timeout if confirm_timeout is not None else timeout
+        if wait is None:
+            wait = connection.confirm_timeout
+        deadline = None
+        while True:
+            if len(window) >= window.size:
+                deadline = self._await_room(wait, deadline)
+            with self._opening:
+                closings = self._before_confirmed()
+                if len(window) >= window.size:
+                    # Another thread was faster.
+                    continue
+                buffers = self._encode(msg, exchange, routing_key, mandatory, immediate, connection.frame_max)
+                confirmation = window.expect(mandatory, exchange, routing_key, confirm_callback)
+                try:
+                    self._write_publish(buffers, timeout, closings)
+                except BaseException:
+                    window.retract((confirmation,))
+                    raise
+                return confirmation  # type: ignore[no-any-return]
+
+    def _await_room(self, wait: float | None, deadline: float | None, wanted: int = 1) -> float | None:
+        """Wait until *wanted* publishes fit into the window; return the deadline, made of *wait* where it is None."""
+        if wait is None:
+            self._confirms.await_room(None, wanted)
+            return None
+        now = monotonic()
+        if deadline is None:
+            deadline = now + wait
+        self._confirms.await_room(max(0.0, deadline - now), wanted)
+        return deadline
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait until the broker has answered every publish of this channel.
+
+        Without ``confirm_window`` there is nothing to wait for.
+
+        Arguments:
+            timeout: seconds; by default the connection's ``confirm_timeout``.
+
+        Raises:
+            socket.timeout: some have no answer yet; they stay outstanding.
+            kombu.exceptions.ConfirmError: some failed, and nobody had been told of that.
+        """
+        if self.confirm_window is not None:
+            self.confirm_window.flush(timeout)
+
     def confirm_select(self, nowait: bool = False) -> Any:
         """Put the channel into confirm mode: the broker answers each publish from here on."""
         with self._opening:
@@ -198,7 +293,9 @@ class Publishes(AwaitsReplies):
 
     def _begin_confirms(self) -> None:
         # Those who still wait for answers from the channel's previous life keep its numbers.
-        self._confirms = Confirms()
+        if self.confirm_window is None:
+            self._confirms = Confirms()
+        self._confirms.restart()
         self._confirm_selected = self._wants_confirms = True
 
     def _on_basic_return(
@@ -206,10 +303,11 @@ class Publishes(AwaitsReplies):
     ) -> None:
         error = error_for_code(reply_code, reply_text, spec.Basic.Return, ChannelError)
         handlers = list(self.events.get("basic_return") or ())
+        # With confirms, the answer that follows settles the publish; it raises this.
+        awaited = self._confirms.returned(exchange, routing_key, error, bool(handlers))
         for callback in handlers:
             callback(error, exchange, routing_key, message)
-        # With confirms, the answer that follows settles the publish; it raises this.
-        if not handlers and not self._confirms.returned(exchange, routing_key, error):
+        if not handlers and not awaited:
             self.connection.report(self, error)
 
     def _on_basic_ack(self, delivery_tag: int, multiple: bool) -> None:
@@ -218,8 +316,6 @@ class Publishes(AwaitsReplies):
             callback(delivery_tag, multiple)
 
     def _on_basic_nack(self, delivery_tag: int, multiple: bool) -> None:
-        self._confirms.settle(
-            delivery_tag, multiple, MessageNacked(f"the broker refused the message with publish tag {delivery_tag}")
-        )
+        self._confirms.settle(delivery_tag, multiple, refusal(delivery_tag))
         for callback in list(self.events["basic_nack"]):
             callback(delivery_tag, multiple)
