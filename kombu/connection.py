@@ -9,7 +9,7 @@ from inspect import signature
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from . import exceptions, forks, messaging, simple
+from . import exceptions, forks
 from ._core import pool as _pool
 from .channels import is_connection, maybe_channel
 from .failover import check_url_transport, failover_strategies, roundrobin_failover
@@ -20,9 +20,16 @@ from .resource import Resource
 from .retry import Operation, RetryPolicy, Revival, operation_of
 from .transport import get_transport_cls, supports_librabbitmq
 from .utils.functional import lazy
+from .utils.imports import LazyModule
 from .utils.limits import check_max_events
 from .utils.objects import cached_property
 from .utils.url import parse_url, urlparse
+
+if TYPE_CHECKING:
+    from . import messaging, simple
+else:
+    # With all that they need they take longest to import, and who only connects never does.
+    messaging, simple = LazyModule("kombu.messaging"), LazyModule("kombu.simple")
 
 __all__ = (
     "BrokerConnection",
@@ -464,7 +471,7 @@ class ChannelPool(Resource):
     def new(self) -> lazy:
         return lazy(self.connection.channel)
 
-    prepare = _pool.evaluated
+    prepare = _pool.evaluated_channel
 
     def is_usable(self, resource: Any) -> bool:
         if isinstance(resource, lazy):

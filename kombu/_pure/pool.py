@@ -31,6 +31,7 @@ __all__ = (
     "channel_is_open",
     "connection_is_open",
     "evaluated",
+    "evaluated_channel",
     "identity",
     "rejoin",
 )
@@ -668,6 +669,11 @@ def connection_is_open(connection: Any) -> bool:
 def evaluated(self: Any, resource: Any) -> Any:
     """Return *resource*, ready for use; what is lazy is made now.  (To be the method ``prepare`` of a pool.)"""
     return resource() if callable(resource) else resource
+
+
+def evaluated_channel(self: Any, channel: Any) -> Any:
+    """Return *channel*, ready for use: :func:`evaluated` under the name that channel pools give its argument."""
+    return channel() if callable(channel) else channel
 
 
 class Lender:

@@ -29,6 +29,7 @@ __all__ = (
     "channel_is_open",
     "connection_is_open",
     "evaluated",
+    "evaluated_channel",
     "identity",
     "rejoin",
 )
@@ -758,6 +759,11 @@ def evaluated(self, resource):
     return resource() if callable(resource) else resource
 
 
+def evaluated_channel(self, channel):
+    """Return *channel*, ready for use: :func:`evaluated` under the name that channel pools give its argument."""
+    return channel() if callable(channel) else channel
+
+
 cdef extern from *:
     """
     /* Changes whenever a class or one of its bases does; 0 while nobody has looked anything up since. */
@@ -907,7 +913,7 @@ cdef class Lender:
             | (OWN_RELEASE if cls.release is Lender.release else 0)
             | (OWN_USABLE if cls.is_usable is Lender.is_usable else 0)
             | (OWN_PREPARE if cls.prepare is Lender.prepare else 0)
-            | (OWN_EVALUATED if cls.prepare is evaluated else 0)
+            | (OWN_EVALUATED if cls.prepare is evaluated or cls.prepare is evaluated_channel else 0)
             | (OWN_RELEASE_RESOURCE if cls.release_resource is Lender.release_resource else 0)
         )
 

@@ -6,11 +6,15 @@ entry point in the group ``kombu.transports`` of any installed distribution.
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kombu.utils.imports import symbol_by_name
+from kombu.utils.imports import LazyModule, symbol_by_name
 from kombu.utils.text import fmatch_best
+
+if TYPE_CHECKING:
+    from importlib import metadata
+else:
+    metadata = LazyModule("importlib.metadata")
 
 __all__ = ("ENTRY_POINTS", "TRANSPORT_ALIASES", "get_transport_cls", "resolve_transport", "supports_librabbitmq")
 
@@ -86,7 +90,7 @@ def resolve_transport(transport: Any = None) -> Any:
 
 
 def _from_entry_point(name: str) -> Any:
-    for entry_point in entry_points(group=ENTRY_POINTS, name=name):
+    for entry_point in metadata.entry_points(group=ENTRY_POINTS, name=name):
         return entry_point.load()
     alternative = fmatch_best(name, TRANSPORT_ALIASES)
     if alternative:

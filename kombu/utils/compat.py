@@ -11,11 +11,10 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import wraps
 from importlib import import_module
-from importlib import metadata as importlib_metadata
 from io import UnsupportedOperation
 from numbers import Integral
 from types import MethodType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 # Both renew themselves in a forked child, which has to be done before the functions registered below are called there.
@@ -23,6 +22,12 @@ from kombu import forks  # noqa: F401
 from kombu.exceptions import reraise
 
 from . import objects  # noqa: F401
+from .imports import LazyModule
+
+if TYPE_CHECKING:
+    from importlib import metadata as importlib_metadata
+else:
+    importlib_metadata = LazyModule("importlib.metadata")
 
 __all__ = (
     "FILENO_ERRORS",

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
-import pprint
-import tempfile
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from .imports import LazyModule
+
+if TYPE_CHECKING:
+    import pickle
+    import pprint
+    import tempfile
+else:
+    # Every program imports this module, and hardly any has an emergency.
+    pickle, pprint, tempfile = LazyModule("pickle"), LazyModule("pprint"), LazyModule("tempfile")
 
 __all__ = ("emergency_dump_state",)
 
