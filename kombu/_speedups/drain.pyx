@@ -17,7 +17,6 @@ from kombu._speedups.output cimport Writer
 
 import socket
 import threading
-from collections import deque
 
 from amqp.exceptions import ConnectionForced, RecoverableConnectionError
 
@@ -93,8 +92,9 @@ cdef class Receiver(Inbound):
     cdef object seen_sent
 
     cdef object turn
-    cdef object parked
-    cdef object at_rest
+    # Queues of hardly ever more than one, looked at for every event.
+    cdef list parked
+    cdef list at_rest
     cdef unsigned long owner
     cdef bint owned
     cdef int depth
@@ -112,13 +112,13 @@ cdef class Receiver(Inbound):
         self.native_threads = threading.get_ident.__module__ == "_thread"
         self.seen_reads = -1
         self.seen_sent = -1
-        self.at_rest = deque()
+        self.at_rest = []
         self.reset_locks()
 
     def reset_locks(self):
         """Forget who reads and who dispatches; for a new receiver and for a forked child."""
         self.turn = threading.Condition(threading.Lock())
-        self.parked = deque()
+        self.parked = []
         self.owned = self.reading = False
         self.owner = self.reader = 0
         self.depth = self.waiting = 0
@@ -412,7 +412,7 @@ cdef class Receiver(Inbound):
 
     cdef int rest(self) except -1:
         while self.at_rest:
-            self.at_rest.popleft()()
+            self.at_rest.pop(0)()
         return 0
 
     cdef int push_stale(self, double now, double begun) except -1:
@@ -538,7 +538,7 @@ cdef class Receiver(Inbound):
             if ready is not None and ready():
                 return None
             if self.parked:
-                return self.parked.popleft()
+                return self.parked.pop(0)
             with cython.critical_section(self):
                 nested = self.reading and self.reader == me
                 mine = nested or not self.reading

@@ -33,6 +33,8 @@ ABI = 1
 
 #: The states of a message that has been settled.
 cdef frozenset SETTLED = frozenset(("ACK", "REJECTED", "REQUEUED"))
+cdef str RECEIVED = "RECEIVED"
+cdef str ACKNOWLEDGED = "ACK"
 
 #: Content encodings that say that the body is bytes; looking for a codec of that name would be slow and vain.
 cdef frozenset NOT_A_CODEC = frozenset(("binary", "ascii-8bit", ""))
@@ -390,8 +392,11 @@ properties=None, headers=None, postencode=None, accept=None, channel=None, **kwa
         channel = channel_of(self)
         with cython.critical_section(self):
             deliveries = self.deliveries
-        no_ack_consumers = channel.no_ack_consumers if deliveries is None else deliveries.no_ack_consumers
-        if no_ack_consumers and consumer_tag_of(self) in no_ack_consumers:
+        if deliveries is None:
+            no_ack_consumers = channel.no_ack_consumers
+            if no_ack_consumers and consumer_tag_of(self) in no_ack_consumers:
+                return
+        elif len(deliveries.no_ack_consumers) and consumer_tag_of(self) in deliveries.no_ack_consumers:
             return
         delivery_tag = unsettled_tag_of(self)
         basic_ack = channel.basic_ack
@@ -403,7 +408,7 @@ properties=None, headers=None, postencode=None, accept=None, channel=None, **kwa
             acknowledge(channel, deliveries, delivery_tag, multiple)
         else:
             basic_ack(delivery_tag, multiple=multiple)
-        set_state(self, "ACK")
+        set_state(self, ACKNOWLEDGED)
 
     def ack_log_error(self, logger, errors, multiple=False):
         """Acknowledge this message; log *errors* instead of raising them, a broken pipe as well as raising it."""
@@ -505,7 +510,7 @@ cdef Message make_delivery(
     self.message_count_ = message_count
     self.block = block
     self.raw_body = body
-    self._state = "RECEIVED"
+    self._state = RECEIVED
     return self
 
 
@@ -715,7 +720,7 @@ cdef object unsettled_tag_of(Message self):
     with cython.critical_section(self):
         state = self._state
         delivery_tag = self.delivery_tag
-    if state in SETTLED:
+    if state is not RECEIVED and state in SETTLED:
         raise self.MessageStateError(f"Message already acknowledged with state: {state}")
     return delivery_tag
 
