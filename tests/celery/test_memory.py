@@ -9,7 +9,7 @@ from celery import chain, chord, group
 from celery.contrib.testing.worker import start_worker
 from celery.exceptions import TaskRevokedError
 
-from patience import until
+from patience import Background, until
 
 #: Seconds to wait for a result: a bound against hanging.
 BOUND = 30
@@ -22,7 +22,9 @@ def app(make_app_for):
 
 @pytest.fixture(scope="module")
 def tasks(app):
-    with start_worker(app, pool="solo", perform_ping_check=False, loglevel="ERROR", shutdown_timeout=BOUND):
+    # Without task_events a worker of celery.contrib.testing has nothing that sends events.
+    how = {"perform_ping_check": False, "loglevel": "ERROR", "shutdown_timeout": BOUND, "task_events": True}
+    with start_worker(app, pool="solo", **how):
         yield {name.rpartition(".")[2]: task for name, task in app.tasks.items() if name.startswith("proj.")}
 
 
@@ -68,6 +70,53 @@ def test_remote_control_answers(app, tasks):
     assert list(answer.values()) == [{"ok": "pong"}]
     [stats] = app.control.inspect(timeout=5, limit=1).stats().values()
     assert stats["broker"]["transport"] == "memory"
+
+
+def test_a_rate_limit_spreads_tasks(app, tasks, notes):
+    [name] = app.control.ping(timeout=5, limit=1)[0]
+    [[reply]] = [answer.values() for answer in rate_limit(app, name, "10/s")]
+    assert "ok" in reply
+    try:
+        for number in range(6):
+            tasks["note"].delay(notes.path, str(number))
+        until(lambda: notes.count() == 6, BOUND)
+    finally:
+        rate_limit(app, name, None)
+    times = sorted(float(line.split()[1]) for line in notes.lines)
+    # Five gaps of a tenth each; what a busy machine adds to the first is taken from the rest.
+    assert times[-1] - times[0] > 0.2
+
+
+def rate_limit(app, worker, limit):
+    return app.control.rate_limit("proj.tasks.note", limit, destination=[worker], reply=True, timeout=10, limit=1)
+
+
+def test_events_tell_the_life_of_a_task(app, tasks):
+    seen, result = [], []
+
+    def told():
+        return [event["type"] for event in seen if result and event.get("uuid") == result[0].id]
+
+    def capture():
+        with app.connection_for_read() as connection:
+            receiver = app.events.Receiver(connection, handlers={"*": seen.append})
+            for _ in receiver.itercapture(limit=None, timeout=BOUND, wakeup=True):
+                if "task-succeeded" in told():
+                    return
+
+    with Background(capture, timeout=2 * BOUND):
+        # A heartbeat answers the wake-up call, so events come through from now on.
+        until(lambda: any(event["type"] == "worker-heartbeat" for event in seen), BOUND)
+        result.append(tasks["add"].delay(1, 2))
+    assert told() == ["task-received", "task-started", "task-succeeded"]
+
+
+def test_a_task_acknowledged_late_is_run_once(tasks, notes):
+    for number in range(20):
+        tasks["note_late"].delay(notes.path, str(number))
+    until(lambda: notes.count() >= 20, BOUND)
+    assert tasks["add"].delay(1, 2).get(timeout=BOUND) == 3
+    assert sorted(notes.lines, key=int) == [str(number) for number in range(20)]
 
 
 def test_a_thousand_tasks(tasks):

@@ -44,7 +44,22 @@ def test_a_cold_shutdown_breaks_off_and_the_task_is_run_again(site, start, notes
         until(lambda: notes.count("start late again"), BOUND)
 
 
-@pytest.mark.parametrize("pool", ["prefork", "solo"])
+@pytest.mark.parametrize("pool", ["threads", "gevent"])
+def test_a_task_outlives_what_other_pools_make_of_a_cold_shutdown(site, start, notes, pool):
+    # Celery's thread pool finishes the task, and the gevent pool ends by an exception.  In a solo worker the exception
+    # is the task's own, which then has failed.
+    with start(site, pool, concurrency=2) as worker:
+        site.task("work_late").delay(notes.path, "late", 2)
+        until(lambda: notes.count("start late first"), BOUND)
+        worker.signal(signal.SIGQUIT)
+        worker.wait()
+    with start(site, pool):
+        until(lambda: notes.count("done late"), BOUND)
+        assert site.task("add").delay(1, 2).get(timeout=BOUND) == 3
+    assert notes.count("done late") == 1
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo", "gevent"])
 def test_a_task_acknowledged_late_outlives_a_killed_worker(site, start, notes, pool):
     with start(site, pool) as worker:
         site.task("work_late").delay(notes.path, "late", 2)
@@ -81,9 +96,13 @@ def test_an_idle_worker_owes_no_acknowledgement(site, start, rabbit, notes, pool
         until(lambda: owed() == 0, 10)
 
 
-@pytest.mark.parametrize(("pool", "kill"), [("prefork", True), ("threads", False)], ids=["killed", "stopped"])
+@pytest.mark.parametrize(
+    ("pool", "kill"),
+    [("prefork", True), ("threads", False), ("solo", True), ("gevent", False)],
+    ids=lambda each: {True: "killed", False: "stopped"}.get(each, each),
+)
 def test_no_task_is_lost_when_the_broker_restarts(site, start, rabbit, notes, pool, kill):
-    count = 300
+    count = 100 if pool == "gevent" else 300  # Celery's gevent pool starts ten tasks a second
 
     def publish():
         for number in range(count):
@@ -91,7 +110,7 @@ def test_no_task_is_lost_when_the_broker_restarts(site, start, rabbit, notes, po
             site.task("note_late").delay(notes.path, str(number))
 
     site.app.conf.task_publish_retry_policy = {"max_retries": 200, "interval_max": 0.2}
-    with start(site, pool, concurrency=2):
+    with start(site, pool, concurrency=1 if pool == "solo" else 2):
         with Background(publish, timeout=BOUND):
             until(lambda: notes.count() > count // 5, BOUND)
             rabbit.restart(kill=kill)

@@ -156,12 +156,13 @@ def test_the_scheduler_sends_tasks_again_and_again(make_site, start, rabbit, not
         until(lambda: notes.count("due") >= 4, BOUND)
 
 
-@pytest.fixture(scope="module")
-def chord_site(make_site, start, tmp_path_factory):
+@pytest.fixture(scope="module", params=["prefork", "threads", "solo", "gevent"])
+def chord_site(request, make_site, start, tmp_path_factory):
     # RPC results cannot be waited for by a worker, so chords need another backend.
     backend = f"file://{tmp_path_factory.mktemp('results')}"
     site = make_site(backend, result_chord_retry_interval=0.1)
-    with start(site, "threads", concurrency=4, result_chord_retry_interval=0.1):
+    concurrency = 1 if request.param == "solo" else 4
+    with start(site, request.param, concurrency=concurrency, result_chord_retry_interval=0.1):
         yield site
 
 
