@@ -131,7 +131,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was measured beside a goal; *outcome* is ``aim met``, ``met``, ``missed`` or ``not measured``."""
+    """What was measured beside a goal; *outcome* is ``aim met``, ``met``, ``missed`` (and what) or ``not measured``."""
 
     goal: str
     measured: str
@@ -189,10 +189,10 @@ def _nothing_slower(results: Results, side: str, name: str) -> list[Verdict]:
     return [
         Verdict(
             f"nothing slower than kombu 5.7.0, {name}",
-            f"slower: {told}" if slower else f"{number(smallest)}, the smallest of {len(measured)}",
+            f"{number(smallest)}, smallest of {len(measured)}",
             f"{NOTHING_SLOWER:g}",
             "",
-            "missed" if slower else "met",
+            f"missed: {told}" if slower else "met",
         )
     ]
 
@@ -201,13 +201,13 @@ def _nothing_slower(results: Results, side: str, name: str) -> list[Verdict]:
 
 
 def text_table(rows: Sequence[Sequence[str]]) -> str:
-    """Return *rows*, the first of which is the header, in columns; the first column is left-aligned."""
+    """Return *rows*, the first of which is the header, in columns: text left-aligned, figures right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    is_text = [all(not row[column][:1].isdigit() for row in rows[1:]) for column in range(len(rows[0]))]
     lines = []
     for row in rows:
-        cells = [row[0].ljust(widths[0])] + [
-            cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)
-        ]
+        aligned = zip(row, widths, is_text, strict=True)
+        cells = [cell.ljust(width) if left else cell.rjust(width) for cell, width, left in aligned]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
 
