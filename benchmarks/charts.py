@@ -65,6 +65,7 @@ def bars(results: Results, workloads: list[str], titles: dict[str, str], path: P
                 va="center", fontsize=7,
             )
         panel.margins(x=0.12)
+        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
         _plain(panel)
     _save(figure, path)
 
@@ -94,7 +95,7 @@ def ratios(results: Results, titles: dict[str, str], path: Path) -> None:
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     panel.xaxis.set_minor_locator(NullLocator())
     panel.set_yticks(range(len(rows)), [results.title(key) for key, _, _ in rows], fontsize=7)
-    panel.invert_yaxis()
+    panel.set_ylim(len(rows) - 0.4, -0.6)
     panel.set_title("times kombu 5.7.0 (dark: compiled core, light: pure core, stroke: goal)", loc="left", fontsize=9)
     _plain(panel)
     _save(figure, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -131,13 +132,18 @@ class Results:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was measured beside a goal; *outcome* is ``aim met``, ``met``, ``missed`` (and what) or ``not measured``."""
+    """What was measured beside a goal; *outcome* is ``aim met``, ``met``, ``missed`` or ``not measured``.
+
+    Args:
+        note: what a table has no room for.
+    """
 
     goal: str
     measured: str
     at_least: str
     aim: str
     outcome: str
+    note: str = ""
 
 
 def judged(ratio: Spread | None, at_least: float, aim: float | None) -> str:
@@ -192,7 +198,8 @@ def _nothing_slower(results: Results, side: str, name: str) -> list[Verdict]:
             f"{number(smallest)}, smallest of {len(measured)}",
             f"{NOTHING_SLOWER:g}",
             "",
-            f"missed: {told}" if slower else "met",
+            "missed" if slower else "met",
+            f"Slower than kombu 5.7.0, {name}: {told}." if slower else "",
         )
     ]
 
@@ -239,7 +246,8 @@ def workload_text(results: Results, workload: str, titles: dict[str, str]) -> st
 def verdict_text(made: Sequence[Verdict]) -> str:
     """Return the goals as a table."""
     header = ["times kombu 5.7.0", "measured", "at least", "aim", ""]
-    return text_table([header, *([v.goal, v.measured, v.at_least, v.aim, v.outcome] for v in made)])
+    table = text_table([header, *([v.goal, v.measured, v.at_least, v.aim, v.outcome] for v in made)])
+    return "\n".join([table, *(v.note for v in made if v.note)])
 
 
 # -- reStructuredText
@@ -253,6 +261,10 @@ def rst_table(rows: Sequence[Sequence[str]]) -> str:
     rule = " ".join("=" * width for width in widths)
     lines = [" ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
     return "\n".join([rule, lines[0], rule, *lines[1:], rule])
+
+
+def _filled(text: str) -> str:
+    return "\n".join(textwrap.wrap(text, 120, break_on_hyphens=False, break_long_words=False))
 
 
 def _value(results: Results, workload: str, side: str) -> str:
@@ -273,19 +285,23 @@ def readme_tables(results: Results, about: dict[str, Any], titles: dict[str, str
             rows.append([title, *values, ratio.text()])
         if any(results.of(workload, side) for side in others if side != BASE):
             beside.append([title, *(_value(results, workload, side) for side in ("ours", *others))])
+    judged_all = verdicts(results)
     goals = [["times kombu 5.7.0", "measured", "at least", "aim", "outcome"]]
-    goals += [[v.goal.replace("*", "\\*"), v.measured, v.at_least, v.aim, v.outcome] for v in verdicts(results)]
+    goals += [[v.goal.replace("*", "\\*"), v.measured, v.at_least, v.aim, v.outcome] for v in judged_all]
+    machine = about["machine"]
     parts = [
-        f"``{about['command']}``, {about['date']}, {about['machine']['processor']} "
-        f"({about['machine']['processors']} processors), {about['machine']['system']}, "
-        f"Python {about['python']}, revision {about['revision']}.  Medians of {about['rounds']} rounds; "
-        "the ratio with the smallest and the largest."
+        _filled(
+            f"``{about['command']}``, {about['date']}, {machine['processor']} ({machine['processors']} processors), "
+            f"{machine['system']}, Python {about['python']}, revision {about['revision']}.  "
+            f"Medians of {about['rounds']} rounds; the ratio with the smallest and the largest."
+        )
     ]
     if len(rows) > 1:
         parts.append(rst_table(rows))
     if len(beside) > 1:
         parts += ["Beside other clients:", rst_table(beside)]
     parts += ["Against the project's goals:", rst_table(goals)]
+    parts += [_filled(v.note) for v in judged_all if v.note]
     return "\n\n".join(parts)
 
 

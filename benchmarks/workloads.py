@@ -29,8 +29,8 @@ class Workload:
         slow: messages a run of everybody else, where that is given.
         pure: messages a run of the pure core; half-way between the two if not given.
         order: further settings of the work.
-        instead: settings of single sides, which do the nearest that they can; ``fewer`` divides the messages of one that
-            sleeps between them.
+        instead: settings of single sides, which do the nearest that they can; ``fewer`` divides the messages of one
+            that sleeps between them.
         left_out: who cannot do it, and why.
         metric: what the ratio is of, a key of ``report.METRICS``.
         on_request: sides that take part only when they are named.
