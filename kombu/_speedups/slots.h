@@ -31,7 +31,9 @@
 #error "slots.h needs 64-bit atomic operations: build for x64 or ARM64, or set KOMBU_NO_EXTENSIONS=1"
 #endif
 #include <intrin.h>
+#ifndef WIN32_LEAN_AND_MEAN
 #define WIN32_LEAN_AND_MEAN
+#endif
 #include <windows.h>
 typedef volatile __int64 slots_word;
 #if defined(_M_ARM64)
@@ -74,7 +76,9 @@ static inline uint64_t slots_add(slots_word *w, uint64_t v) {
 #define slots_pause() atomic_signal_fence(memory_order_seq_cst)
 #endif
 #if defined(_WIN32)
+#ifndef WIN32_LEAN_AND_MEAN
 #define WIN32_LEAN_AND_MEAN
+#endif
 #include <windows.h>
 #define slots_yield() ((void)SwitchToThread())
 #else

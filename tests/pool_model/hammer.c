@@ -32,7 +32,18 @@ static void serve(uint32_t index) {
     pthread_cond_signal(&waiter->gate);
 }
 
-static void give_back(uint32_t index, int keep) {
+/* What the callers do who find, after all, that there are more resources than the limit. */
+static void shed(void) {
+    uint32_t index = SLOTS_NONE;
+    pthread_mutex_lock(&lock);
+    if (slots_over(&slots) && (index = slots_take_up(&slots)) != SLOTS_NONE) {
+        slots_give_spare(&slots, index);
+        slots_add(&slots.population, (uint64_t)-1);
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+static void give_back_place(uint32_t index, int keep) {
     int answer;
     if (index != SLOTS_NONE && (!keep || slots_surplus(&slots))) {
         slots_give_spare(&slots, index);
@@ -50,6 +61,11 @@ static void give_back(uint32_t index, int keep) {
     }
     if (answer != SLOTS_YES) serve(index == SLOTS_NONE ? slots_pick(&slots) : index);
     pthread_mutex_unlock(&lock);
+}
+
+static void give_back(uint32_t index, int keep) {
+    give_back_place(index, keep);
+    if (slots_over(&slots)) shed();
 }
 
 /* Take a place, waiting if need be; with `hasty`, give up at once when there is none. */
@@ -82,7 +98,7 @@ static void *work(void *number) {
         uint64_t key, now, seen;
         dice ^= dice << 13; dice ^= dice >> 7; dice ^= dice << 17;
         if (!take(&index, dice % 5 == 0)) continue;
-        /* With no resizing the limit holds at every moment. */
+        /* The largest limit that there was holds at every moment. */
         now = slots_add(&inside, 1) + 1;
         seen = slots_load(&most);
         while (now > seen && !slots_swap(&most, &seen, now)) continue;
@@ -117,7 +133,7 @@ static void *work(void *number) {
 static void *look(void *unused) {
     uint32_t room[1024];
     (void)unused;
-    for (int turn = 0; turn < rounds / 10; turn++) {
+    for (int turn = 0; turn <= rounds / 10; turn++) {
         uint32_t index = slots_take_spare(&slots);
         slot_t *slot = slots_at(&slots, index);
         if (!slot->cell) { CHECK(slot->cell = calloc(1, sizeof(cell_t))); slots_add(&cells, 1); }
@@ -126,11 +142,12 @@ static void *look(void *unused) {
         if (!slots_put(&slots, index)) slots_give_spare(&slots, index);
         /* Shrink and grow again. */
         pthread_mutex_lock(&lock);
-        slots_set_limit(&slots, limit / 2);
+        slots_set_limit(&slots, (limit + 1) / 2);
         index = slots_trim(&slots, room, (uint32_t)slots_load(&slots.created));
         slots_add(&slots.population, (uint64_t)-(int64_t)index);
         while (index-- > 0) slots_give_spare(&slots, room[index]);
-        slots_set_limit(&slots, limit);
+        /* The last time it stays small. */
+        if (turn < rounds / 10) slots_set_limit(&slots, limit);
         while (slots_waiting_of(slots_load(&slots.gate)) && slots_reserve(&slots) == SLOTS_YES) serve(slots_pick(&slots));
         pthread_mutex_unlock(&lock);
     }
@@ -152,7 +169,7 @@ int main(int argc, char **argv) {
     CHECK(slots_waiting_of(slots_load(&slots.gate)) == 0 && !first);
     while ((index = slots_take_up(&slots)) != SLOTS_NONE) { idle++; slots_give_spare(&slots, index); }
     CHECK(slots_load(&slots.population) == idle);
-    CHECK(idle <= (uint32_t)limit);
+    CHECK(idle <= (uint32_t)(limit + 1) / 2);
     for (index = 0; index < slots_load(&slots.created); index++) free(slots_at(&slots, index)->cell);
     printf("%llu turns, at most %llu inside, %u idle, %llu slots\n", (unsigned long long)slots_load(&turns),
            (unsigned long long)slots_load(&most), idle, (unsigned long long)slots_load(&slots.created));

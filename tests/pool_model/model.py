@@ -23,11 +23,13 @@ class Model:
 
     *broken* names a rule to be broken, which shows that the checks can fail: ``"overtaking"`` leaves without a look at
     who waits, ``"unguarded"`` makes a resource whatever the population is, ``"forgetful"`` queues without a second look
-    at the places, ``"racing"`` looks at the places and takes one in two steps.
+    at the places, ``"racing"`` looks at the places and takes one in two steps, ``"trusting"`` does not look again,
+    after a resource came back, whether there are more than the limit by now.
     """
 
     def __init__(self, limit: int, idle: int = 0, broken: str = "") -> None:
         self.limit, self.broken = limit, broken
+        self.largest = limit  # who is inside when the limit becomes smaller may stay
         self.taken = 0
         self.queue: list[int] = []  # the gate's count of who waits, and the caller's queue, change together, locked
         self.locked: int | None = None
@@ -47,10 +49,10 @@ class Model:
         )  # fmt: skip
 
     def check(self) -> None:
-        if max(self.taken, len(self.inside)) > self.limit:
-            raise Broken(f"{self.taken} places in use, with a limit of {self.limit}")
-        if self.resources > self.limit:
-            raise Broken(f"{self.resources} resources, with a limit of {self.limit}")
+        if max(self.taken, len(self.inside)) > self.largest:
+            raise Broken(f"{self.taken} places in use, with a limit of {self.largest}")
+        if self.resources > self.largest:
+            raise Broken(f"{self.resources} resources, with a limit of {self.largest}")
         if len(set(self.idle)) != len(self.idle):
             raise Broken("a resource is idle twice")
         if set(self.idle) & set(self.owner):
@@ -63,6 +65,8 @@ class Model:
             raise Broken("a place or a resource was not given back")
         if self.population != len(self.idle) or self.resources != len(self.idle):
             raise Broken("a resource was lost")
+        if self.resources > self.limit:
+            raise Broken(f"{self.resources} resources are kept, with a limit of {self.limit}")
 
     # -- what slots.h and its callers do
 
@@ -74,7 +78,7 @@ class Model:
                 self.own(me, resource)
                 return resource
             yield
-            if self.population < self.limit or self.broken == "unguarded":
+            if self.population < self.limit or self.taken > self.limit or self.broken == "unguarded":
                 self.population += 1
                 return 0
 
@@ -122,6 +126,9 @@ class Model:
 
     def give_back(self, me: int, resource: int, keep: bool = True) -> Steps:
         """Give the place and the resource back."""
+        yield
+        if keep and (self.taken > self.limit or self.population > self.limit):
+            keep = False  # slots_surplus()
         if not keep:
             del self.owner[resource]
             self.resources -= 1
@@ -129,32 +136,78 @@ class Model:
             yield
             self.population -= 1
         yield
-        owed = bool(self.queue) and self.broken != "overtaking"
-        if not owed:
+        if self.owed():
+            yield from self.pass_on(me, resource)
+        else:
             if resource:
                 del self.owner[resource]
                 self.idle.append(resource)
                 resource = 0
             yield
-            if not self.queue or self.broken == "overtaking":
+            if self.owed():
+                yield from self.pass_on(me, resource)
+            else:
                 self.taken -= 1
-                return
-        yield from self.lock(me)
         yield
-        if not self.queue:
+        if self.population > self.limit and self.broken != "trusting":
+            yield from self.lock(me)
+            yield from self.trim(me, 1)
+            self.locked = None
+
+    def owed(self) -> bool:
+        return bool(self.queue) and self.taken <= self.limit and self.broken != "overtaking"
+
+    def pass_on(self, me: int, resource: int) -> Steps:
+        """Give a place, and the resource that belongs to it, to the first who waits."""
+        yield from self.lock(me)
+        while True:
+            yield
+            if self.owed():
+                if not resource:
+                    resource = yield from self.pick(me)
+                if resource:
+                    del self.owner[resource]
+                yield
+                self.served[self.queue.pop(0)] = resource
+                break
             if resource:
                 del self.owner[resource]
                 self.idle.append(resource)
+                resource = 0
             yield
-            # Nobody can have queued meanwhile, as that takes the lock.
-            self.taken -= 1
-        else:
-            if not resource:
-                resource = yield from self.pick(me)
+            if not self.owed():
+                self.taken -= 1
+                break
+        self.locked = None
+
+    def trim(self, me: int, most: int) -> Steps:
+        """Remove idle resources for which there is no room; the lock is held."""
+        while most:
+            yield
+            if self.population <= self.limit or not self.idle:
+                break
+            # What is being closed does not count as a resource any more: nobody will get it.
+            self.idle.pop(0)
+            self.resources -= 1
+            yield
+            self.population -= 1
+            most -= 1
+
+    def resize(self, me: int, limit: int) -> Steps:
+        """Change the limit; who waits gets the places that there are more."""
+        yield from self.lock(me)
+        yield
+        self.limit = limit
+        while True:
+            yield
+            if not self.queue or self.taken >= self.limit:
+                break
+            self.taken += 1
+            resource = yield from self.pick(me)
             if resource:
                 del self.owner[resource]
-            yield
             self.served[self.queue.pop(0)] = resource
+        yield from self.trim(me, 99)
         self.locked = None
 
     def use(self, me: int, *, times: int = 1, hasty: bool = False, keep: bool = True) -> Steps:

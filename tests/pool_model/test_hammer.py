@@ -10,9 +10,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+STAND_INS = Path(__file__).with_name("microsoft")
+ADDRESS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+#: The branch for Microsoft's compiler, with stand-ins for what it has built in.  ThreadSanitizer would take its plain
+#: loads for races.
+MICROSOFT = ["-D_MSC_VER=1940", "-D__int64=long long", "-U__clang__", f"-I{STAND_INS}", *ADDRESS]
 FLAGS = {
     "thread": ["-fsanitize=thread"],
-    "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+    "address": ADDRESS,
+    "microsoft-x64": ["-D_M_X64", *MICROSOFT],
+    "microsoft-arm64": ["-D_M_ARM64", *MICROSOFT],
 }
 
 
@@ -41,9 +48,18 @@ def hammer(request, tmp_path_factory):
     pytest.skip(reason)
 
 
+def run(*command: object) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=120)
+    setarch = shutil.which("setarch")
+    if "unexpected memory mapping" in done.stderr and setarch and command[0] != setarch:
+        # Older sanitizers do not know addresses as random as newer kernels make them.
+        return run(setarch, os.uname().machine, "-R", *command)
+    return done
+
+
 @pytest.mark.stress
-@pytest.mark.parametrize(("threads", "limit"), [(2, 1), (8, 4), (16, 3)])
+@pytest.mark.parametrize(("threads", "limit"), [(2, 1), (3, 2), (8, 4), (16, 3)])
 def test_threads_find_no_race_and_lose_nothing(hammer, threads, limit):
-    done = subprocess.run([hammer, str(threads), "5000", str(limit)], capture_output=True, text=True, timeout=120)
+    done = run(hammer, threads, 5000, limit)
     assert done.returncode == 0, done.stderr
     assert "turns" in done.stdout

@@ -12,11 +12,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 from model import Broken, Model, explore  # noqa: E402
 
 
-def threads_of(limit, idle, uses, *, puts=0, broken=""):
+def threads_of(limit, idle, uses, *, puts=0, sizes=(), broken=""):
     def make():
         model = Model(limit, idle, broken)
+        model.largest = max(limit, *sizes, 0)
         threads = [model.use(number, **options) for number, options in enumerate(uses)]
-        return model, threads + [model.put(len(uses) + number) for number in range(puts)]
+        threads += [model.put(len(uses) + number) for number in range(puts)]
+        return model, threads + [model.resize(len(uses) + puts + number, size) for number, size in enumerate(sizes)]
 
     return make
 
@@ -38,14 +40,30 @@ def test_in_every_order_nothing_is_lost_shared_or_forgotten(limit, idle, uses, p
 
 
 @pytest.mark.parametrize(
-    ("broken", "limit", "idle", "puts", "complaint"),
+    ("limit", "idle", "uses", "sizes"),
     [
-        ("overtaking", 1, 0, 0, "for ever"),
-        ("forgetful", 1, 0, 0, "for ever"),
-        ("racing", 1, 0, 0, "places in use"),
-        ("unguarded", 1, 0, 1, "resources, with a limit"),
+        (2, 0, [{}, {}], [1]),
+        (2, 2, [{}, {}], [1]),
+        (2, 1, [{}, {}], [1]),
+        (2, 1, [{}], [1, 2]),
+        (1, 1, [{}, {}], [2]),
+        (1, 0, [{}, {"keep": False}], [2]),
     ],
 )
-def test_a_broken_rule_is_noticed(broken, limit, idle, puts, complaint):
+def test_in_every_order_a_resized_pool_has_the_new_size(limit, idle, uses, sizes):
+    assert explore(threads_of(limit, idle, uses, sizes=sizes)) > 20
+
+
+@pytest.mark.parametrize(
+    ("broken", "limit", "idle", "puts", "sizes", "complaint"),
+    [
+        ("overtaking", 1, 0, 0, (), "for ever"),
+        ("forgetful", 1, 0, 0, (), "for ever"),
+        ("racing", 1, 0, 0, (), "places in use"),
+        ("unguarded", 1, 0, 1, (), "resources, with a limit"),
+        ("trusting", 2, 0, 0, (1,), "resources are kept, with a limit of 1"),
+    ],
+)
+def test_a_broken_rule_is_noticed(broken, limit, idle, puts, sizes, complaint):
     with pytest.raises(Broken, match=complaint):
-        explore(threads_of(limit, idle, [{}, {}], puts=puts, broken=broken))
+        explore(threads_of(limit, idle, [{}, {}], puts=puts, sizes=sizes, broken=broken))

@@ -531,29 +531,6 @@ def test_after_an_acquire_the_patience_is_what_it_was(connection_pool):
 
 
 @pytest.mark.stress
-@pytest.mark.parametrize(("producers", "connections"), [(1, 1), (4, 1), (1, 4), (3, 2), (10, 3)])
-def test_threads_that_use_both_pools_all_come_through(connection, producers, connections):
-    connection_pool = connection.Pool(connections)
-    pool = ProducerPool(connection_pool, limit=producers)
-    done = []
-
-    def work(number):
-        for step in range(20):
-            source = pool if (number + step) % 3 else connection_pool
-            with source.acquire(block=True, timeout=60):
-                pass
-            done.append(1)
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(30)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(done) == 600
-    assert (pool._slots.in_use, connection_pool._slots.in_use) == (0, 0)
-
-
-@pytest.mark.stress
 def test_threads_that_hold_a_connection_and_want_a_producer_are_not_locked_for_ever(connection):
     # Two connections, and two threads that hold one each and want a producer, which needs a third.
     connection_pool = connection.Pool(2)

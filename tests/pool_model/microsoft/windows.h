@@ -1,0 +1,3 @@
+/* What slots.h takes from <windows.h>; see intrin.h. */
+#include <sched.h>
+#define SwitchToThread() (sched_yield() == 0)
