@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import hypothesis
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "support"))
@@ -19,13 +18,20 @@ from certificates import Certificates  # noqa: E402
 from core import Core  # noqa: E402
 from peer import Peer  # noqa: E402
 
+# Not there for every Python that this is tried on: free-threaded ones are the latest to get them.
+try:
+    import hypothesis
+except ImportError:
+    hypothesis = None
+
 which_build.arrange_path()
 
-# How long an example takes says more about the machine than about the code.
-hypothesis.settings.register_profile(
-    "kombu", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
-hypothesis.settings.load_profile("kombu")
+if hypothesis is not None:
+    # How long an example takes says more about the machine than about the code.
+    hypothesis.settings.register_profile(
+        "kombu", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("kombu")
 
 FOLDER = pytest.StashKey[Path]()
 
