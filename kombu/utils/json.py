@@ -78,12 +78,38 @@ def object_hook(o: dict[str, Any]) -> Any:
     return decode(o["__value__"])
 
 
+# The parameter of loads() has the same name.
+_object_hook = object_hook
+
 _escaped_letter = re.compile(r"\\u00[567]").search
 
 # Made once: json.dumps() and json.loads() make new ones for each call that has an argument of its own.
 _encoder = JSONEncoder()
-_plain_decoder = json.JSONDecoder()
-_typed_decoder = json.JSONDecoder(object_hook=object_hook)
+
+
+def _make_encode() -> Callable[[Any], str]:
+    """Return what ``_encoder.encode`` does, with a C encoder that is kept instead of made for each call."""
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return _encoder.encode
+    # Without the note of what it is in the middle of, by which the standard one finds out circular references:
+    # threads would share it.  A circle ends in a RecursionError, and then the standard one says what is wrong.
+    chunks = make(
+        None, _encoder.default, json.encoder.encode_basestring_ascii, None, ": ", ", ", False, False, True
+    )
+
+    def encode(o: Any) -> str:
+        try:
+            return "".join(chunks(o, 0))
+        except RecursionError:
+            return _encoder.encode(o)
+
+    return encode
+
+
+_encode = _make_encode()
+_plain_scan = json.JSONDecoder().scan_once
+_typed_scan = json.JSONDecoder(object_hook=object_hook).scan_once
 
 
 def dumps(
@@ -99,7 +125,7 @@ def dumps(
     TypeError or ValueError for what cannot be encoded.
     """
     if cls is JSONEncoder and _dumps is json.dumps and not kwargs and not default_kwargs:
-        return _encoder.encode(s)
+        return _encode(s)
     return _dumps(s, cls=cls, **{**(default_kwargs or {}), **kwargs})
 
 
@@ -115,15 +141,16 @@ def loads(
     which finds out their encoding. *object_hook* is called with every decoded dict and gives what takes its place.
     Raises ValueError, of which json.JSONDecodeError and UnicodeDecodeError are subclasses.
     """
-    if isinstance(s, memoryview):
-        s = str(s, "utf-8") if s.c_contiguous else s.tobytes().decode()
-    elif isinstance(s, bytearray) or (decode_bytes and isinstance(s, bytes)):
-        s = s.decode()
-    if _loads is json.loads and object_hook is _typed_decoder.object_hook and type(s) is str:
-        decoder = _typed_decoder if _needs_hook(s) else _plain_decoder
+    if type(s) is not str:
+        if isinstance(s, memoryview):
+            s = str(s, "utf-8") if s.c_contiguous else s.tobytes().decode()
+        elif isinstance(s, bytearray) or (decode_bytes and isinstance(s, bytes)):
+            s = s.decode()
+    if _loads is json.loads and object_hook is _object_hook and type(s) is str:
+        scan = _typed_scan if _needs_hook(s) else _plain_scan
         try:
-            value, end = decoder.raw_decode(s)
-        except json.JSONDecodeError:
+            value, end = scan(s, 0)
+        except (StopIteration, json.JSONDecodeError):
             # White space or a byte order mark at the beginning, or no JSON: json.loads() tells them apart.
             pass
         else:

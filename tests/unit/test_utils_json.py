@@ -79,9 +79,35 @@ def test_a_decoder_is_called_once_whatever_space_is_around(monkeypatch):
 
 def test_the_hook_is_not_called_where_no_typed_object_can_be(monkeypatch):
     calls = []
-    monkeypatch.setattr(json._typed_decoder, "raw_decode", lambda text: calls.append(text))
+    monkeypatch.setattr(json, "_typed_scan", lambda text, start: calls.append(text))
     assert json.loads('{"a": {"b": "\\u00e9"}, "text": "__type__ "}') == {"a": {"b": "é"}, "text": "__type__ "}
     assert calls == []
+
+
+def test_what_contains_itself_is_refused_as_the_standard_encoder_does():
+    circle: list = []
+    circle.append({"in": circle})
+    for _ in range(2):
+        with pytest.raises(ValueError, match="Circular reference detected"):
+            json.dumps(circle)
+        # Nothing is remembered of the failure.
+        assert json.dumps([circle[:0], circle[:0]]) == "[[], []]"
+
+
+def test_an_object_that_stands_for_itself_is_refused():
+    class Selfish:
+        def __json__(self) -> object:
+            return self
+
+    with pytest.raises(ValueError, match="Circular reference detected"):
+        json.dumps(Selfish())
+
+
+@pytest.mark.parametrize(
+    "value", ["text", "caf\xe9\u2028", 1, 1.5, float("inf"), None, True, [], {}, (1, 2), {1: {None: 2}}]
+)
+def test_values_of_every_kind_are_written_as_the_standard_encoder_writes_them(value):
+    assert json.dumps(value) == stdlib.dumps(value)
 
 
 @pytest.mark.parametrize("form", [bytes, bytearray, memoryview, lambda data: memoryview(b"x" + data + b"y")[1:-1]])
