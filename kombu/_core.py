@@ -24,6 +24,7 @@ __all__ = (
     "message",
     "output",
     "pool",
+    "publish",
     "settling",
 )
 
@@ -33,7 +34,7 @@ ABI = 1
 #: The modules of a package, in such an order that each imports only earlier ones.
 _MODULES = (
     "decoding", "encoding", "frames", "deliveries", "message", "dispatch", "inbound", "output", "drain", "settling",
-    "pool",
+    "publish", "pool",
 )
 
 
@@ -75,11 +76,11 @@ def _choose(wanted: str) -> tuple[str, str | None, dict[str, ModuleType]]:
 impl, fallback_reason, _modules = _choose(os.environ.get("KOMBU_IMPL", ""))
 
 if TYPE_CHECKING:
-    from kombu._pure import deliveries, dispatch, drain, frames, message, output, pool, settling
+    from kombu._pure import deliveries, dispatch, drain, frames, message, output, pool, publish, settling
 else:
-    deliveries, dispatch, drain, frames, message, output, pool, settling = (
+    deliveries, dispatch, drain, frames, message, output, pool, publish, settling = (
         _modules[name]
-        for name in ("deliveries", "dispatch", "drain", "frames", "message", "output", "pool", "settling")
+        for name in ("deliveries", "dispatch", "drain", "frames", "message", "output", "pool", "publish", "settling")
     )
 
 Message = message.Message

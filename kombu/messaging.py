@@ -19,6 +19,8 @@ from .batch import ProducerBatch as _ProducerBatch
 from .channels import is_connection, maybe_channel
 from .common import maybe_declare
 from .compression import compress
+from .consumer_batch import DEFAULT_BATCH_SIZE as DEFAULT_CONSUMER_BATCH
+from .consumer_batch import Gatherer, MessageBatch
 from .entity import Exchange, Queue, maybe_delivery_mode
 from .exceptions import ConfirmError, ContentDisallowed, OperationalError
 from .log import get_logger
@@ -72,6 +74,10 @@ class Producer(_pool.Lent):
 
     #: The connection of the last channel: a channel that was closed does not know it any more.
     _client: Any = None
+
+    #: What further publishes on the present channel have in common, and the exchange that this was worked out for.
+    _plans: Any = None
+    _plans_for: Any = None
 
     #: The windows of unconfirmed publishes that flush() has to look at.
     _windows: tuple[Any, ...] = ()
@@ -191,6 +197,19 @@ class Producer(_pool.Lent):
             kombu.exceptions.OperationalError: With *retry*, the connection was lost and the policy is exhausted.
             ValueError: *confirm_callback* is given, and the channel has no ``confirm_window``; nothing was published.
         """
+        plans = self._plans
+        if (
+            plans is not None and plans.channel is self._channel and self._plans_for is self.exchange
+            and headers is None and declare is None and expiration is None and compression is None
+            and not (properties or retry or self.compression or confirm_callback)
+            and (exchange is None or type(exchange) is str)
+            and plans.ready and getattr(self._publish, "__func__", None) is _publish_once
+        ):
+            return self._publish_planned(
+                plans, body, self.routing_key if routing_key is None else routing_key,
+                delivery_mode or self.exchange.delivery_mode, mandatory, immediate, priority, content_type,
+                content_encoding, serializer, exchange, timeout, confirm_timeout,
+            )
         default_exchange = self.exchange
         # Compression adds a header, some transports add theirs, and memory:// hands the very dict to the consumer.
         headers = dict(headers) if headers else {}
@@ -213,12 +232,59 @@ class Producer(_pool.Lent):
                 retry_policy = {}
             _publish = self._retry_connection().ensure(self, _publish, **retry_policy)
         # All by position: tracing tools wrap _publish and count its arguments.
-        return _publish(
+        result = _publish(
             body, priority, content_type, content_encoding, headers, properties,
             self.routing_key if routing_key is None else routing_key, mandatory, immediate,
             exchange_name, entities, timeout, confirm_timeout, retry, retry_policy,
             *(() if confirm_callback is None else (confirm_callback,)),
         )
+        if plans is None or plans.channel is not self._channel or self._plans_for is not self.exchange:
+            self._begin_planning()
+        return result
+
+    def _begin_planning(self) -> None:
+        """Have further publishes on this channel planned, if it can do that and nobody has put in something else."""
+        channel, exchange = self._channel, self.exchange
+        self._plans = None
+        if (
+            type(self)._prepare is _prepare_body and "_prepare" not in self.__dict__
+            and getattr(channel, "plans_publishes", False) is True and channel.connection is not None
+        ):
+            declares = self.auto_declare and exchange.name
+            self._plans_for = exchange
+            self._plans = channel.new_plans(exchange if declares else None)
+
+    def _publish_planned(
+        self, plans: Any, body: Any, routing_key: str, delivery_mode: Any, mandatory: bool, immediate: bool,
+        priority: int, content_type: str | None, content_encoding: str | None, serializer: str | None,
+        exchange: str | None, timeout: float | None, confirm_timeout: float | None,
+    ) -> Any:
+        """Publish a body that has most bytes of its frames in common with others."""
+        if not content_type:
+            content_type, content_encoding, body = dumps(body, serializer=serializer or self.serializer)
+        elif isinstance(body, str):
+            content_encoding = content_encoding or "utf-8"
+            body = body.encode(content_encoding)
+        elif not content_encoding:
+            content_encoding = "binary"
+        if body is None:
+            body = b""
+        elif isinstance(body, str) and content_encoding != "utf-8":
+            body = body.encode(content_encoding or "utf-8")
+        key = (routing_key, exchange, delivery_mode, mandatory, immediate, priority, content_type, content_encoding)
+        plan = plans.known.get(key)
+        if plan is None:
+            name, mode = self._delivery_details(exchange or self.exchange, delivery_mode)
+            plan = plans.make(
+                key, priority, content_type, content_encoding, {"delivery_mode": mode}, name, routing_key, mandatory,
+                immediate,
+            )
+        if self._windows != plans.windows:
+            self._note_window(plans.channel.confirm_window)
+        batch = self._batch_local.current
+        if batch is None:
+            return plans.channel.publish_planned(plan, body, timeout, confirm_timeout)
+        return batch.publish_planned(plans.channel, plan, body, timeout, confirm_timeout)
 
     def _publish(
         self, body: Any, priority: int, content_type: str | None, content_encoding: str | None,
@@ -390,6 +456,10 @@ class Producer(_pool.Lent):
         return connection
 
 
+_publish_once = Producer._publish
+_prepare_body = Producer._prepare
+
+
 def _is_connection_error(exc: BaseException, connection: Any) -> bool:
     """Tell whether *exc* means that *connection* is broken, and not that the application or a channel is."""
     if isinstance(exc, OperationalError) and exc.__cause__ is not None:
@@ -412,6 +482,9 @@ class Consumer:
         accept: Content types (or names of serializers) that may be decoded; any other raises
             :exc:`ContentDisallowed`.  Without it, those that are enabled for all of the process.
         prefetch_count: How many messages the broker may send ahead of their acknowledgement.
+        on_batch: Called with a :class:`~kombu.consumer_batch.MessageBatch` of decoded messages, instead of the callbacks:
+            when it is full, and when ``drain_events`` has nothing left to dispatch.
+        batch_size: How many messages make a batch full.
         tag_prefix: Start of the consumer tags.
         on_cancel: Called with the consumer tag when the broker ends a consumer, for instance because its queue was
             deleted.  The others go on, and :meth:`consume` would start it again.
@@ -432,6 +505,9 @@ class Consumer:
 
     prefetch_count: int | None = None
 
+    #: What gathers messages for on_batch.
+    _gatherer: Gatherer | None = None
+
     #: Queues by name, in the order in which they were added.
     _queues: dict[str, Queue]
 
@@ -445,12 +521,18 @@ class Consumer:
         on_decode_error: Callable[[Message, Exception], Any] | None = None,
         on_message: Callable[[Message], Any] | None = None, accept: Iterable[str] | None = None,
         prefetch_count: int | None = None, tag_prefix: str | None = None,
-        on_cancel: Callable[[str], Any] | None = None,
+        on_cancel: Callable[[str], Any] | None = None, on_batch: Callable[[MessageBatch], Any] | None = None,
+        batch_size: int = DEFAULT_CONSUMER_BATCH,
     ) -> None:
         self.channel = channel
         self.queues = maybe_list(queues or [])
         self.no_ack = self.no_ack if no_ack is None else no_ack
         self.callbacks = (self.callbacks or []) if callbacks is None else callbacks
+        if on_batch is not None:
+            if self.callbacks or on_message is not None:
+                raise ValueError("on_batch takes the place of callbacks and on_message: give one of them")
+            self._gatherer = Gatherer(on_batch, batch_size)
+            self.callbacks = [self._gatherer]
         self.on_message = on_message
         self.tag_prefix = tag_prefix
         self._active_tags: dict[str, str] = {}
@@ -516,10 +598,17 @@ class Consumer:
         connection = self.channel.connection if self.channel else None
         if not connection or isinstance(exc_val, connection.client.connection_errors):
             return  # nothing to cancel: the consumers ended with the connection
+        gatherer = self._gatherer
         try:
-            self.cancel()
+            if gatherer is None:
+                self.cancel()
+            else:
+                self._cancel()
         except Exception as exc:
             logger.debug("could not cancel %r: %r", self, exc, exc_info=True)
+        if gatherer is not None and exc_val is None:
+            # What it raises is the program's.
+            gatherer.hand_on()
 
     def add_queue(self, queue: Queue) -> Queue:
         """Add a queue, declared if :attr:`auto_declare` is set, and return it bound; :meth:`consume` starts it."""
@@ -545,7 +634,15 @@ class Consumer:
             self._basic_consume(queue, no_ack=no_ack_by_queue[queue.name], nowait=queue is not queues[-1])
 
     def cancel(self) -> None:
-        """End all consumers; messages that have arrived already are not affected."""
+        """End all consumers; messages that have arrived already are not affected.
+
+        Those that wait for their batch to be full are handed on.
+        """
+        self._cancel()
+        if self._gatherer is not None:
+            self._gatherer.hand_on()
+
+    def _cancel(self) -> None:
         cancel = self.channel.basic_cancel
         for tag in list(self._active_tags.values()):
             cancel(tag)

@@ -20,6 +20,8 @@ class Deliveries:
     Attributes:
         close_error: what closed the channel, while it is closed by the broker.
         callbacks: consumer tag to what is called for each delivery.
+        held_back: batches of publishes that go before anything else that is written; ``send_held_back()`` of the channel
+            writes them.
         no_ack_consumers: tags of the consumers whose deliveries count as acknowledged.
         unacked: tags of the deliveries that await an acknowledgement.
     """
@@ -29,6 +31,7 @@ class Deliveries:
         "channel_id",
         "close_error",
         "delivered_as",
+        "held_back",
         "no_ack_consumers",
         "receiver",
         "unacked",
@@ -44,6 +47,7 @@ class Deliveries:
         self.receiver = receiver
         self.close_error: BaseException | None = None
         self.callbacks: dict[str, Callable[[Any], Any]] = {}
+        self.held_back: tuple[Any, ...] = ()
         self.no_ack_consumers: set[str] = set()
         self.unacked: set[int] = set()
 

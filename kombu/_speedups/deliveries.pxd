@@ -8,6 +8,7 @@ cdef class Deliveries:
     cdef bint is_closed
     cdef object close_error_
     cdef public dict callbacks
+    cdef public tuple held_back
     cdef public set no_ack_consumers
     cdef public set unacked
     cdef public object delivered_as

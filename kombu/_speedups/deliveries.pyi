@@ -9,6 +9,7 @@ class Deliveries:
     channel_id: int | None
     close_error: BaseException | None
     callbacks: dict[str, Callable[[Any], Any]]
+    held_back: tuple[Any, ...]
     no_ack_consumers: set[str]
     unacked: set[int]
     delivered_as: type[Any]

@@ -20,6 +20,7 @@ cdef class Deliveries:
         self.writer = writer
         self.receiver = receiver
         self.callbacks = {}
+        self.held_back = ()
         self.no_ack_consumers = set()
         self.unacked = set()
 

@@ -4,6 +4,7 @@ Twin of :mod:`kombu._pure.output`, which says more.  An acknowledgement is encod
 kernel at once; everything else goes through the link.
 """
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport uint64_t
 
@@ -25,7 +26,7 @@ ABI = 1
 ACK_WRITES = ("corked", "immediate", "coalesced")
 
 cdef extern from "posix_socket.h":
-    Py_ssize_t kombu_send(int fd, const void *buffer, Py_ssize_t size, int more) noexcept
+    Py_ssize_t kombu_send(int fd, const void *buffer, Py_ssize_t size, int more) noexcept nogil
     double kombu_monotonic() noexcept
 
 cdef extern from *:
@@ -40,6 +41,8 @@ cdef extern from *:
     bint UNDISTURBED "KOMBU_UNDISTURBED"
 
 cdef enum:
+    #: A write of more bytes lets other threads run meanwhile; for less, that costs more than the write.
+    WITHOUT_GIL = 65536
     BASIC_ACK = 80
 
 cdef double PUSH_AFTER = 0.001
@@ -229,11 +232,20 @@ cdef class Writer:
 
     cdef int write_locked(self, list buffers, object timeout, bint more) except -1:
         cdef Py_ssize_t held_back = self.held_back
+        cdef Py_ssize_t at_once = 0
         if self.failure is not None:
             self.refuse()
         if held_back:
             buffers = [<bytes>self.acks[:held_back], *buffers]
             self.held_back = 0
+        if self.fd >= 0 and not more and len(buffers) == 1 and type(buffers[0]) is bytes:
+            at_once = self.send_at_once(<bytes>buffers[0])
+            if at_once == PyBytes_GET_SIZE(<bytes>buffers[0]):
+                self.unpushed = 0.0
+                self.frames_sent += 1
+                return 0
+            if at_once:
+                buffers = [memoryview(buffers[0])[at_once:]]
         if timeout is None:
             timeout = self.write_timeout
         deadline = None if timeout is None else monotonic() + timeout
@@ -241,7 +253,7 @@ cdef class Writer:
             if buffers:
                 self.link.write_all(buffers, deadline, more)
         except TimeoutError as error:
-            sent = error.sent
+            sent = error.sent + at_once
             if sent == 0:
                 # Nobody else may have added any: the lock is ours.
                 self.held_back = held_back
@@ -263,6 +275,21 @@ cdef class Writer:
             self.unpushed = 0.0
         self.frames_sent += 1
         return 0
+
+    cdef Py_ssize_t send_at_once(self, bytes buffer) except -1:
+        """Hand to the kernel what it takes of *buffer* without a detour, and return how much that is."""
+        cdef const char *data = PyBytes_AS_STRING(buffer)
+        cdef Py_ssize_t sent, size = PyBytes_GET_SIZE(buffer)
+        cdef int fd = self.fd
+        if not size or self.link.closed:
+            return 0
+        if size > WITHOUT_GIL:
+            with nogil:
+                sent = kombu_send(fd, data, size, False)
+        else:
+            sent = kombu_send(fd, data, size, False)
+        # An error is left to the link, which meets it again and raises it.
+        return max(sent, <Py_ssize_t>0)
 
     def reset_lock(self):
         """Make the lock whole again in a forked child, where another thread may have held it."""

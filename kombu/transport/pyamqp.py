@@ -55,7 +55,7 @@ class Transport(base.Transport):
     driver_name = "py-amqp"
     driver_type = "amqp"
 
-    implements = base.Transport.implements.extend(asynchronous=True, heartbeats=True)
+    implements = base.Transport.implements.extend(asynchronous=True, heartbeats=True, batch_publish=True)
 
     #: The receive loop raises for a connection that is lost, or a parent process's, so that nobody else has to look.
     refuses_lost_connections = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import Any, NoReturn
 
@@ -82,6 +82,7 @@ class Channel(Publishes, amqp.Channel, StdChannel):
     close_error = _kept("close_error", "What closed the channel, while it is closed by the broker.")
     callbacks = _kept("callbacks", "What is called for each delivery, by consumer tag.")
     no_ack_consumers = _kept("no_ack_consumers", "Tags of the consumers whose deliveries count as acknowledged.")
+    held_back = _kept("held_back", "Batches of publishes that go before anything else that is written.")
     unacked = _kept("unacked", "Tags of the deliveries that await an acknowledgement.")
 
     def _setup_listeners(self) -> None:
@@ -157,6 +158,8 @@ class Channel(Publishes, amqp.Channel, StdChannel):
     ) -> Any:
         """Send a method and, with *wait*, return its reply's arguments; as the ``amqp`` package's method does."""
         # Looked up before the state, so that the channel cannot be closed in between without being noticed.
+        if self.held_back:
+            self.send_held_back()
         closings = self.closings
         if self.close_error is not None or self.connection is None:
             self._make_usable()
@@ -421,6 +424,8 @@ class Channel(Publishes, amqp.Channel, StdChannel):
 
     def basic_reject(self, delivery_tag: int, requeue: bool, argsig: str = "Lb") -> None:
         """Reject a delivery: discard or dead-letter it, or put it back into its queue."""
+        if self.held_back:
+            self.send_held_back()
         closings = self.closings
         if self.close_error is not None or self.connection is None:
             self.refuse_tag(delivery_tag)
@@ -429,12 +434,26 @@ class Channel(Publishes, amqp.Channel, StdChannel):
 
     def basic_nack(self, delivery_tag: int, multiple: bool = False, requeue: bool = True) -> None:
         """Reject a delivery; with *multiple*, all up to it (RabbitMQ's extension)."""
+        if self.held_back:
+            self.send_held_back()
         closings = self.closings
         if self.close_error is not None or self.connection is None:
             self.refuse_tag(delivery_tag)
         frame = frames.encode_nack(self.channel_id, delivery_tag, multiple, requeue)
         self._writer.write([frame], None, self, closings)
         self.deliveries.settle(delivery_tag, multiple)
+
+    def settled_together(self, delivery_tags: Iterable[int]) -> int | None:
+        """Return the tag whose acknowledgement with *multiple* settles most of *delivery_tags*, and no other.
+
+        None if that would settle fewer than two, each of which has its own acknowledgement as well.
+        """
+        tags = set(delivery_tags)
+        # Tags come in order, so that no outstanding one below these can be added meanwhile.
+        others = [tag for tag in list(self.unacked) if tag not in tags]
+        first_other = min(others, default=None)
+        together = tags if first_other is None else [tag for tag in tags if tag < first_other]
+        return max(together) if len(together) > 1 else None
 
     def refuse_tag(self, delivery_tag: int) -> NoReturn:
         """Raise what keeps *delivery_tag* from being settled.

@@ -13,7 +13,9 @@ from amqp.exceptions import ChannelError, RecoverableConnectionError, error_for_
 
 from ..._core import frames
 from ...message import Message
+from .batch import PublishBatch
 from .confirms import Confirms, refusal
+from .planning import Plans
 from .waiting import AwaitsReplies
 from .window import Confirmation, ConfirmWindow
 
@@ -28,6 +30,7 @@ class Publishes(AwaitsReplies):
 
     # Supplied by the channel and by amqp.Channel.
     close_error: Any
+    held_back: tuple[PublishBatch, ...]
     events: dict[str, set[Any]]
     _confirm_selected: bool
     _opening: AbstractContextManager[Any]
@@ -39,6 +42,8 @@ class Publishes(AwaitsReplies):
         #: The publishes under way, where ``confirm_window`` is set.
         self.confirm_window: ConfirmWindow | None = None if size is None else ConfirmWindow(self, size)
         self._confirms: Any = Confirms() if size is None else self.confirm_window
+        #: Whether each publish waits for its confirmation.
+        self.confirms_each = bool(connection.confirm_publish) and size is None
         self._wants_confirms = False
         self._last_look = 0.0
         super().__init__(connection, *args, **kwargs)
@@ -108,11 +113,63 @@ class Publishes(AwaitsReplies):
             amqp.exceptions.ChannelError: the broker has closed the channel.
             OSError: the connection is lost.
         """
+        if self.held_back:
+            self.send_held_back()
         connection, closings = self._before_publish()
         buffers = self._encode(msg, exchange, routing_key, mandatory, immediate, connection.frame_max)
         self._write_publish(buffers, timeout, closings)
 
     basic_publish = _basic_publish
+
+    @property
+    def plans_publishes(self) -> bool:
+        """Whether :meth:`publish_planned` does what :meth:`basic_publish` would: nobody has put in something else."""
+        cls = type(self)
+        if cls.prepare_message is not Publishes.prepare_message or cls._encode is not Publishes._encode:
+            return False
+        # The methods that the constructor puts in, or none.
+        mine = self.__dict__.get("basic_publish")
+        if "prepare_message" in self.__dict__ or cls.basic_publish is not Publishes._basic_publish:
+            return False
+        if self.confirm_window is not None:
+            return getattr(mine, "__func__", None) is Publishes.basic_publish_window
+        if self.confirms_each:
+            return getattr(mine, "__func__", None) is Publishes.basic_publish_confirm
+        return mine is None
+
+    def new_plans(self, exchange: Any = None) -> Plans:
+        """Return where a producer keeps its plans; *exchange* is what has to be declared before, if something has."""
+        return Plans(self, exchange)
+
+    def publish_planned(
+        self, plan: Any, body: Any, timeout: float | None = None, confirm_timeout: float | None = None
+    ) -> Any:
+        """Do what :attr:`basic_publish` does, for a publish that was planned; text is encoded as UTF-8.
+
+        Arguments:
+            plan: a :class:`.planning.Plan`.
+        """
+        if self.held_back:
+            self.send_held_back()
+        if self.confirm_window is not None:
+            return self._publish_in_window(
+                plan.exchange, plan.routing_key, plan.mandatory, timeout, confirm_timeout, None,
+                lambda connection: self._frames_of(plan).encode(body),
+            )
+        if self.confirms_each:
+            return self._publish_and_wait(
+                plan.exchange, plan.routing_key, plan.mandatory, timeout, confirm_timeout,
+                lambda connection: self._frames_of(plan).encode(body),
+            )
+        _, closings = self._before_publish()
+        frames_of = plan.frames
+        if frames_of.channel_id != self.channel_id:
+            frames_of = plan.renew(self)
+        self._write_publish(frames_of.encode(body), timeout, closings)
+        return None
+
+    def _frames_of(self, plan: Any) -> Any:
+        return plan.frames if plan.frames.channel_id == self.channel_id else plan.renew(self)
 
     def _before_publish(self) -> tuple[Any, int]:
         """Return the connection, and how many times the channel had been closed before it was seen to be open."""
@@ -168,6 +225,17 @@ class Publishes(AwaitsReplies):
                 msg, exchange, routing_key, mandatory, immediate, timeout, confirm_timeout
             ).wait(timeout if confirm_timeout is None else confirm_timeout)
             return
+        if self.held_back:
+            self.send_held_back()
+        self._publish_and_wait(
+            exchange or "", routing_key or "", mandatory, timeout, confirm_timeout,
+            lambda connection: self._encode(msg, exchange, routing_key, mandatory, immediate, connection.frame_max),
+        )
+
+    def _publish_and_wait(
+        self, exchange: str, routing_key: str, mandatory: bool, timeout: float | None, confirm_timeout: float | None,
+        encode: Callable[[Any], list[Any]],
+    ) -> None:
         connection, _ = self._before_publish()
         wait = confirm_timeout if confirm_timeout is not None else timeout
         if wait is None:
@@ -176,8 +244,8 @@ class Publishes(AwaitsReplies):
             with self._opening:
                 closings = self._before_confirmed()
                 confirms = self._confirms
-                buffers = self._encode(msg, exchange, routing_key, mandatory, immediate, connection.frame_max)
-                tag = confirms.expect((exchange or "", routing_key or "") if mandatory else None)
+                buffers = encode(connection)
+                tag = confirms.expect((exchange, routing_key) if mandatory else None)
                 try:
                     self._write_publish(buffers, timeout, closings)
                 except BaseException:
@@ -230,9 +298,19 @@ class Publishes(AwaitsReplies):
             amqp.exceptions.ChannelError: the broker closed the channel.
             amqp.exceptions.RecoverableConnectionError, OSError: the connection is closed or lost.
         """
+        if self.held_back:
+            self.send_held_back()
+        return self._publish_in_window(
+            exchange or "", routing_key or "", mandatory, timeout, confirm_timeout, confirm_callback,
+            lambda connection: self._encode(msg, exchange, routing_key, mandatory, immediate, connection.frame_max),
+        )
+
+    def _publish_in_window(
+        self, exchange: str, routing_key: str, mandatory: bool, timeout: float | None, confirm_timeout: float | None,
+        confirm_callback: Callable[[Confirmation], Any] | None, encode: Callable[[Any], list[Any]],
+    ) -> Confirmation:
         connection, _ = self._before_publish()
         window = self._confirms
-        exchange, routing_key = exchange or "", routing_key or ""
         wait = confirm_timeout if confirm_timeout is not None else timeout
         if wait is None:
             wait = connection.confirm_timeout
@@ -245,7 +323,7 @@ class Publishes(AwaitsReplies):
                 if len(window) >= window.size:
                     # Another thread was faster.
                     continue
-                buffers = self._encode(msg, exchange, routing_key, mandatory, immediate, connection.frame_max)
+                buffers = encode(connection)
                 confirmation = window.expect(mandatory, exchange, routing_key, confirm_callback)
                 try:
                     self._write_publish(buffers, timeout, closings)
@@ -253,6 +331,19 @@ class Publishes(AwaitsReplies):
                     window.retract((confirmation,))
                     raise
                 return confirmation  # type: ignore[no-any-return]
+
+    def create_publish_batch(self, max_size: int) -> PublishBatch:
+        """Return what gathers up to *max_size* publishes; for :meth:`kombu.Producer.batch`."""
+        return PublishBatch(self, max_size)
+
+    def send_held_back(self) -> None:
+        """Write what batches have gathered, before something else is written.
+
+        Raises:
+            kombu.exceptions.BatchPublishError: it could not be written; neither is what would have followed.
+        """
+        for batch in self.held_back:
+            batch.flush()
 
     def _await_room(self, wait: float | None, deadline: float | None, wanted: int = 1) -> float | None:
         """Wait until *wanted* publishes fit into the window; return the deadline, made of *wait* where it is None."""
@@ -282,10 +373,17 @@ class Publishes(AwaitsReplies):
 
     def confirm_select(self, nowait: bool = False) -> Any:
         """Put the channel into confirm mode: the broker answers each publish from here on."""
+        if self.held_back:
+            # Not with the lock held: whoever sends them may be waiting for it.
+            self.send_held_back()
         with self._opening:
             if self._confirm_selected:
                 return None
-            result = super().confirm_select(nowait)
+            self._make_usable()
+            if self._confirm_selected:
+                return None
+            wait = None if nowait else spec.Confirm.SelectOk
+            result = self.send_at(self.closings, spec.Confirm.Select, "b", (nowait,), wait=wait)
             # A callback that ran meanwhile may have been here before.
             if not self._confirm_selected:
                 self._begin_confirms()

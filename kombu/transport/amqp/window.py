@@ -100,6 +100,11 @@ class Confirmation(promise):
         """Call nobody; the message is on its way all the same."""
         self.cancelled = self.told = True
 
+    def give_up(self, error: BaseException) -> None:
+        """Fail by *error*, which somebody has been told of: the message was never written."""
+        self.told = True
+        self.window.fail(self, error)
+
     def tell(self, listener: Any) -> None:
         """Tell *listener* the answer."""
         if not isinstance(listener, Thenable):
@@ -184,6 +189,16 @@ class ConfirmWindow:
                 self._mandatory[tag] = confirmation
         return confirmation
 
+    def number(self, publishes: Iterable[tuple[Confirmation, bool]]) -> None:
+        """Number promises made before, each with whether the message is mandatory; as :meth:`expect` otherwise."""
+        with self._lock:
+            for confirmation, mandatory in publishes:
+                self._last = tag = self._last + 1
+                confirmation.delivery_tag = tag
+                self.outstanding[tag] = confirmation
+                if mandatory:
+                    self._mandatory[tag] = confirmation
+
     def retract(self, confirmations: Iterable[Confirmation]) -> None:
         """Take back publishes that were not written, before any other is numbered."""
         with self._lock:
@@ -194,7 +209,6 @@ class ConfirmWindow:
                     self._last -= 1
                 self._mandatory.pop(tag, None)
                 self._failures.pop(confirmation, None)
-                confirmation.cancelled = True
 
     def await_room(self, timeout: float | None, wanted: int = 1) -> None:
         """Wait, while answers are read, until *wanted* publishes fit.
@@ -261,6 +275,14 @@ class ConfirmWindow:
         """Let everything fail by *error*, as no answer will come; return what has to be given to :meth:`tell`."""
         self.check_process()
         return self._take(0, True, error)
+
+    def fail(self, confirmation: Confirmation, error: BaseException) -> None:
+        """Let a publish that was not written fail, unless it has."""
+        with self._lock:
+            if confirmation.ready or confirmation.failed:
+                return
+            confirmation.reason, confirmation.failed = error, True
+        self.tell([confirmation])
 
     def tell(self, confirmations: list[Confirmation]) -> None:
         """Tell those who listen; their exceptions are logged, since what is under way must not end in the middle."""
@@ -343,6 +365,9 @@ class ConfirmWindow:
             raise RecoverableConnectionError(
                 f"publish {confirmation.delivery_tag} was made by the parent process, which alone gets the answer"
             )
+        if self.channel.held_back and not confirmation.settled:
+            # It may be one that has not been written yet.
+            self.channel.send_held_back()
         failure = self._wait(lambda: confirmation.ready or confirmation.failed, timeout)
         if isinstance(failure, TimeoutError):
             raise TimeoutError(f"the broker did not confirm publish {confirmation.delivery_tag} in time") from None
@@ -363,6 +388,8 @@ class ConfirmWindow:
             kombu.exceptions.ConfirmError: some failed; each is in ``failures``.
         """
         self.check_process()
+        if self.channel.held_back:
+            self.channel.send_held_back()
         failure = self._wait(lambda: not self.outstanding, timeout)
         if isinstance(failure, TimeoutError):
             raise TimeoutError(f"not confirmed in time: {len(self.outstanding)} publish(es) are outstanding") from None
