@@ -482,7 +482,7 @@ class Consumer:
         accept: Content types (or names of serializers) that may be decoded; any other raises
             :exc:`ContentDisallowed`.  Without it, those that are enabled for all of the process.
         prefetch_count: How many messages the broker may send ahead of their acknowledgement.
-        on_batch: Called with a :class:`~kombu.consumer_batch.MessageBatch` of decoded messages, instead of the callbacks:
+        on_batch: Called with a :class:`~kombu.consumer_batch.MessageBatch` of decoded messages, not the callbacks:
             when it is full, and when ``drain_events`` has nothing left to dispatch.
         batch_size: How many messages make a batch full.
         tag_prefix: Start of the consumer tags.

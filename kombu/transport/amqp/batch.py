@@ -170,7 +170,7 @@ class PublishBatch:
 
     def _look(self) -> None:
         """See that the channel has been open all the time: what was gathered is for no other life of it."""
-        _, closings = self.channel._before_publish()
+        _, closings = self.channel._before_publish(self._timeout)
         if closings != self._closings:
             self.channel.raise_closed()
 

@@ -106,16 +106,17 @@ class Publishes(AwaitsReplies):
         """Publish a message; it is with the kernel when this returns.
 
         Arguments:
-            timeout: seconds that the write may take.
+            timeout: seconds that the write may take, and that a blocked connection is waited for.
 
         Raises:
-            amqp.exceptions.RecoverableConnectionError: the connection is closed, or the write took longer.
+            amqp.exceptions.RecoverableConnectionError: the connection is closed, the write took longer, or the broker
+                has blocked the connection for longer.
             amqp.exceptions.ChannelError: the broker has closed the channel.
             OSError: the connection is lost.
         """
         if self.held_back:
             self.send_held_back()
-        connection, closings = self._before_publish()
+        connection, closings = self._before_publish(timeout)
         buffers = self._encode(msg, exchange, routing_key, mandatory, immediate, connection.frame_max)
         self._write_publish(buffers, timeout, closings)
 
@@ -161,7 +162,7 @@ class Publishes(AwaitsReplies):
                 plan.exchange, plan.routing_key, plan.mandatory, timeout, confirm_timeout,
                 lambda connection: self._frames_of(plan).encode(body),
             )
-        _, closings = self._before_publish()
+        _, closings = self._before_publish(timeout)
         frames_of = plan.frames
         if frames_of.channel_id != self.channel_id:
             frames_of = plan.renew(self)
@@ -171,8 +172,15 @@ class Publishes(AwaitsReplies):
     def _frames_of(self, plan: Any) -> Any:
         return plan.frames if plan.frames.channel_id == self.channel_id else plan.renew(self)
 
-    def _before_publish(self) -> tuple[Any, int]:
-        """Return the connection, and how many times the channel had been closed before it was seen to be open."""
+    def _before_publish(self, timeout: float | None = None) -> tuple[Any, int]:
+        """Return the connection, and how many times the channel had been closed before it was seen to be open.
+
+        While the broker has blocked the connection this waits, at most *timeout* seconds if that is given: the broker
+        would not read the message, and whether the kernel takes it says nothing.
+
+        Raises:
+            amqp.exceptions.RecoverableConnectionError: the broker has not unblocked it in time.
+        """
         closings = self.closings
         connection = self.connection
         if self.close_error is not None or connection is None:
@@ -187,7 +195,18 @@ class Publishes(AwaitsReplies):
             if self.close_error is not None or self.connection is None:
                 connection = self._make_usable()
         self._last_look = now
+        if connection.blocked and timeout is not None:
+            self._await_unblocked(connection, timeout)
         return connection, closings
+
+    def _await_unblocked(self, connection: Any, timeout: float) -> None:
+        try:
+            self.wait_until(lambda: not connection.blocked, timeout)
+        except TimeoutError:
+            raise RecoverableConnectionError(
+                f"basic_publish: timed out after {timeout:g} seconds; the broker has blocked the connection: "
+                f"{connection.blocked_reason or 'it gives no reason'}"
+            ) from None
 
     def _write_publish(self, buffers: list[Any], timeout: float | None, closings: int) -> None:
         try:
@@ -236,7 +255,7 @@ class Publishes(AwaitsReplies):
         self, exchange: str, routing_key: str, mandatory: bool, timeout: float | None, confirm_timeout: float | None,
         encode: Callable[[Any], list[Any]],
     ) -> None:
-        connection, _ = self._before_publish()
+        connection, _ = self._before_publish(timeout)
         wait = confirm_timeout if confirm_timeout is not None else timeout
         if wait is None:
             wait = connection.confirm_timeout
@@ -309,7 +328,7 @@ class Publishes(AwaitsReplies):
         self, exchange: str, routing_key: str, mandatory: bool, timeout: float | None, confirm_timeout: float | None,
         confirm_callback: Callable[[Confirmation], Any] | None, encode: Callable[[Any], list[Any]],
     ) -> Confirmation:
-        connection, _ = self._before_publish()
+        connection, _ = self._before_publish(timeout)
         window = self._confirms
         wait = confirm_timeout if confirm_timeout is not None else timeout
         if wait is None:

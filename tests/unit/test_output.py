@@ -1,0 +1,259 @@
+"""The write path: when acknowledgements are held back, and what pushes them; frames whole whatever the socket takes."""
+
+from __future__ import annotations
+
+import select
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from amqp.exceptions import RecoverableConnectionError
+
+from kombu._pure.frames import encode_ack
+from kombu.transport.amqp.sockets import Link
+from patience import Background, until
+
+LINUX = sys.platform == "linux"
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="socket pairs of another kind")
+
+
+class Channel:
+    """What a writer asks of a channel."""
+
+    channel_id = 1
+    closings = 0
+    close_error = None
+
+    def raise_closed(self) -> None:
+        raise AssertionError("it was not closed")
+
+
+class RecordingLink:
+    """A link that keeps what is written; a write fails as the test says."""
+
+    plain_fd = -1
+    closed = False
+
+    def __init__(self, can_gather: bool = True) -> None:
+        self.can_gather = can_gather
+        self.log: list[Any] = []
+        self.failures: list[BaseException] = []
+
+    def write_all(self, buffers: list[Any], deadline: float | None, more: bool = False) -> None:
+        if self.failures:
+            raise self.failures.pop()
+        self.log.append((b"".join(buffers), more))
+
+    def push(self) -> None:
+        if self.failures:
+            raise self.failures.pop()
+        self.log.append("push")
+
+
+def ack(tag: int) -> bytes:
+    return encode_ack(1, tag)
+
+
+@pytest.fixture
+def link() -> RecordingLink:
+    return RecordingLink()
+
+
+def hold(writer: Any, *tags: int) -> None:
+    for tag in tags:
+        writer.write_ack(Channel(), tag, False, True)
+
+
+def test_corked_acks_are_with_the_kernel_at_once_and_announce_more(core, link):
+    writer = core.output.Writer(link, "corked")
+    hold(writer, 1, 2)
+    assert link.log == [(ack(1), True), (ack(2), True)]
+    assert writer.unpushed
+    writer.write_ack(Channel(), 3, False, False)
+    assert link.log[2:] == [(ack(3), False)]
+    assert not writer.unpushed
+
+
+def test_coalesced_acks_leave_together(core, link):
+    writer = core.output.Writer(link, "coalesced")
+    hold(writer, 1, 2)
+    assert link.log == [] and writer.unpushed
+    writer.write_ack(Channel(), 3, True, False)
+    assert link.log == [(ack(1) + ack(2) + encode_ack(1, 3, True), False)]
+    assert not writer.unpushed
+
+
+@pytest.mark.parametrize(("mode", "can_gather"), [("immediate", True), ("corked", False)])
+def test_immediate_acks_are_never_held_back(core, mode, can_gather):
+    link = RecordingLink(can_gather)
+    writer = core.output.Writer(link, mode)
+    hold(writer, 1, 2)
+    assert link.log == [(ack(1), False), (ack(2), False)]
+    assert not writer.unpushed
+
+
+@pytest.mark.parametrize("mode", ["corked", "coalesced"])
+def test_what_is_written_next_takes_them_along(core, link, mode):
+    writer = core.output.Writer(link, mode)
+    hold(writer, 1, 2)
+    writer.write([b"frame"])
+    assert b"".join(data for data, _ in link.log) == ack(1) + ack(2) + b"frame"
+    assert link.log[-1][1] is False
+    assert not writer.unpushed
+    writer.push()
+    assert "push" not in link.log
+
+
+@pytest.mark.parametrize("mode", ["corked", "coalesced"])
+def test_a_push_sends_them(core, link, mode):
+    writer = core.output.Writer(link, mode)
+    hold(writer, 1)
+    writer.push()
+    assert link.log == ([(ack(1), True), "push"] if mode == "corked" else [(ack(1), False)])
+    assert not writer.unpushed
+    writer.push()
+    assert len(link.log) == (2 if mode == "corked" else 1)
+
+
+@pytest.mark.parametrize("mode", ["corked", "coalesced"])
+def test_a_millisecond_after_the_first_the_next_one_pushes(core, link, mode):
+    writer = core.output.Writer(link, mode)
+    hold(writer, 1)
+    time.sleep(0.002)
+    hold(writer, 2)
+    assert not writer.unpushed
+    assert b"".join(data for data, _ in link.log) == ack(1) + ack(2)
+    assert link.log[-1][1] is False
+
+
+def test_coalesced_acks_do_not_pile_up(core, link):
+    writer = core.output.Writer(link, "coalesced")
+    count = 5000
+    for tag in range(1, count + 1):
+        writer.write_ack(Channel(), tag, False, True)
+    assert len(link.log) >= count * len(ack(1)) // (20 * 1024)
+    writer.push()
+    assert b"".join(data for data, _ in link.log) == b"".join(map(ack, range(1, count + 1)))
+
+
+def test_a_write_that_did_not_begin_keeps_them(core, link):
+    from kombu.transport.amqp.sockets import WriteTimedOut
+
+    writer = core.output.Writer(link, "coalesced")
+    hold(writer, 1, 2)
+    link.failures.append(WriteTimedOut(0))
+    with pytest.raises(TimeoutError):
+        writer.write([b"frame"], 0.01)
+    writer.write([b"other"])
+    assert link.log == [(ack(1) + ack(2) + b"other", False)]
+
+
+@pytest.mark.parametrize("mode", ["corked", "coalesced"])
+def test_a_push_that_fails_ends_the_connection(core, link, mode):
+    told: list[Any] = []
+    writer = core.output.Writer(link, mode)
+    writer.on_failure = told.append
+    hold(writer, 1)
+    link.failures.append(BrokenPipeError("gone"))
+    with pytest.raises(BrokenPipeError):
+        writer.push()
+    assert len(told) == 1
+    with pytest.raises(RecoverableConnectionError, match="gone"):
+        writer.write([b"frame"])
+    with pytest.raises(RecoverableConnectionError, match="gone"):
+        hold(writer, 2)
+    writer.push()
+    assert not writer.unpushed
+
+
+# -- on a socket
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ours = socket.create_connection(server.getsockname())
+        theirs, _ = server.accept()
+    ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    yield ours, theirs
+    ours.close()
+    theirs.close()
+
+
+def received(theirs: socket.socket, size: int, timeout: float = 10) -> bytes:
+    theirs.settimeout(timeout)
+    data = b""
+    while len(data) < size:
+        data += theirs.recv(size - len(data))
+    return data
+
+
+@pytest.mark.skipif(not LINUX, reason="MSG_MORE is Linux's")
+def test_the_kernel_sends_corked_acks_by_itself_within_a_quarter_of_a_second(core, pair):
+    ours, theirs = pair
+    writer = core.output.Writer(Link(ours), "corked")
+    started = time.monotonic()
+    hold(writer, 1)
+    # Generous, for a busy machine; the promise is 0.25.
+    assert received(theirs, len(ack(1)), timeout=2) == ack(1)
+    assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize("size", [1, 1000, 70_000, 1_000_000])
+def test_a_write_arrives_whole_whatever_the_socket_takes_at_once(core, pair, size):
+    ours, theirs = pair
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+    writer = core.output.Writer(Link(ours), "immediate")
+    data = bytes(range(256)) * (size // 256 + 1)
+    task = Background(writer.write, [data[:size]]).start()
+    assert received(theirs, size) == data[:size]
+    task.join()
+    assert writer.frames_sent == 1
+
+
+def test_a_write_cut_short_by_its_time_limit_ends_the_connection(core, pair):
+    ours, _ = pair
+    writer = core.output.Writer(Link(ours), "immediate")
+    with pytest.raises(RecoverableConnectionError, match="the peer took [1-9][0-9]* bytes and no more within"):
+        writer.write([bytes(50_000_000)], 0.1)
+    with pytest.raises(RecoverableConnectionError, match="already closed"):
+        writer.write([b"x"])
+
+
+def test_a_write_for_which_there_is_no_room_leaves_the_connection_alone(core, pair):
+    ours, theirs = pair
+    writer = core.output.Writer(Link(ours), "immediate")
+    filled = 0
+    # The kernel makes room for more for a while.
+    while select.select([], [ours], [], 0.2)[1]:
+        filled += ours.send(bytes(65536))
+    # What is too little to be called writable may be room for a frame.
+    with pytest.raises(BlockingIOError):
+        while True:
+            filled += ours.send(bytes(10))
+    with pytest.raises(TimeoutError):
+        writer.write([b"frame"], 0.05)
+    received(theirs, filled)
+    writer.write([b"frame"], 5)
+    assert received(theirs, 5) == b"frame"
+
+
+def test_a_peer_that_has_left_is_an_error(core, pair):
+    ours, theirs = pair
+    theirs.close()
+    writer = core.output.Writer(Link(ours), "immediate")
+
+    def lost() -> bool:
+        try:
+            writer.write([bytes(1000)])
+        except OSError:
+            return True
+        return False
+
+    until(lost)
+    with pytest.raises(RecoverableConnectionError, match="already closed"):
+        writer.write([b"x"])
