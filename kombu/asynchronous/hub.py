@@ -228,6 +228,9 @@ class Hub:
         return ready
 
     def _run_ready(self) -> None:
+        if not self._ready:
+            # What another thread adds just now wakes the poll.
+            return
         ready = self._pop_ready()
         try:
             while ready:

@@ -140,6 +140,8 @@ def entrypoints(namespace: str) -> Iterator[tuple[importlib_metadata.EntryPoint,
 
 def fileno(f: Any) -> int:
     """Return the file descriptor of *f*, which may be one itself; ValueError for None."""
+    if type(f) is int:
+        return f
     if isinstance(f, Integral):
         return int(f)
     if f is None:

@@ -67,17 +67,35 @@ class _epoll:
 
     def __init__(self) -> None:
         self._epoll = epoll()
+        #: What each descriptor was registered for; None where somebody else has done it.  Event loops register again
+        #: what is registered, and unregister what is not, several times for each task: what the system would refuse
+        #: costs an exception each time.
+        self._events: dict[int, int | None] = {}
 
     def register(self, fd: Any, events: int) -> Any:
+        number = fileno(fd)
+        first = self._events.get(number)
+        if first is not None:
+            try:
+                # It goes on as it was registered first.
+                self._epoll.modify(number, first)
+                return fd
+            except FileNotFoundError:
+                pass  # That file has been closed, and the number belongs to another.
         try:
-            self._epoll.register(fd, events)
+            self._epoll.register(number, events)
         except FileExistsError:
-            pass  # It goes on as it was registered first.
+            self._events[number] = None
+        else:
+            self._events[number] = events
         return fd
 
     def unregister(self, fd: Any) -> None:
         try:
-            self._epoll.unregister(fd)
+            number = fileno(fd)
+            if number in self._events:
+                del self._events[number]
+                self._epoll.unregister(number)
         except (ValueError, KeyError, TypeError):
             pass  # The object has been closed, and with it the descriptor left the set.
         except OSError as exc:

@@ -44,19 +44,16 @@ def test_a_cold_shutdown_breaks_off_and_the_task_is_run_again(site, start, notes
         until(lambda: notes.count("start late again"), BOUND)
 
 
-@pytest.mark.parametrize("pool", ["threads", "gevent"])
-def test_a_task_outlives_what_other_pools_make_of_a_cold_shutdown(site, start, notes, pool):
-    # Celery's thread pool finishes the task, and the gevent pool ends by an exception.  In a solo worker the exception
-    # is the task's own, which then has failed.
-    with start(site, pool, concurrency=2) as worker:
+def test_a_thread_pool_finishes_the_task_of_a_cold_shutdown(site, start, notes):
+    # Celery's other pools end by an exception, in the middle of whatever happens to run: also on kombu 5.7.
+    with start(site, "threads", concurrency=2) as worker:
         site.task("work_late").delay(notes.path, "late", 2)
         until(lambda: notes.count("start late first"), BOUND)
         worker.signal(signal.SIGQUIT)
         worker.wait()
-    with start(site, pool):
-        until(lambda: notes.count("done late"), BOUND)
+    with start(site, "threads"):
         assert site.task("add").delay(1, 2).get(timeout=BOUND) == 3
-    assert notes.count("done late") == 1
+    assert notes.lines == ["start late first", "done late"]
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo", "gevent"])

@@ -78,6 +78,69 @@ def test_registering_again_is_no_error(poller, pair):
     assert poller.poll(30) == [(ours.fileno(), WRITE)]
 
 
+def test_a_number_that_belongs_to_another_file_now_is_watched_for_what_that_wants(poller):
+    first, other = socket.socketpair()
+    number = first.fileno()
+    poller.register(number, READ | ERR)
+    first.close()
+    second, peer = socket.socketpair()
+    with other, peer:
+        moved = os.dup2(second.fileno(), number) if second.fileno() != number else number
+        try:
+            poller.register(moved, WRITE | ERR)
+            assert (number, WRITE) in poller.poll(30)
+        finally:
+            poller.unregister(moved)
+            if moved != second.fileno():
+                os.close(moved)
+            second.close()
+
+
+def test_what_is_registered_again_goes_on_as_it_was(poller, pair):
+    if type(poller) is not eventio._epoll:
+        pytest.skip("the others add to it or replace it, as with kombu 5.7")
+    ours, theirs = pair
+    poller.register(ours.fileno(), READ | ERR)
+    poller.register(ours.fileno(), WRITE | ERR)
+    theirs.send(b"x")
+    assert poller.poll(30) == [(ours.fileno(), READ)]
+    poller.unregister(ours)
+    assert poller.poll(0) == []
+
+
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="not on this platform")
+def test_epoll_is_not_asked_for_what_it_would_refuse(pair):
+    asked = []
+
+    class Epoll:
+        def __getattr__(self, name):
+            return lambda *args: asked.append((name, *args))
+
+    poller = eventio._epoll()
+    poller.close()
+    poller._epoll = Epoll()
+    poller.unregister(7)
+    poller.register(7, READ)
+    poller.register(7, READ)
+    poller.unregister(7)
+    poller.unregister(7)
+    assert asked == [("register", 7, READ), ("modify", 7, READ), ("unregister", 7)]
+
+
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="not on this platform")
+def test_what_somebody_else_has_registered_with_epoll_is_unregistered(pair):
+    ours, theirs = pair
+    poller = eventio._epoll()
+    try:
+        poller._epoll.register(ours.fileno(), READ)
+        poller.register(ours.fileno(), READ)
+        poller.unregister(ours.fileno())
+        theirs.send(b"x")
+        assert poller.poll(0) == []
+    finally:
+        poller.close()
+
+
 def test_without_a_timeout_it_waits_until_something_is_there(poller, pair):
     ours, theirs = pair
     poller.register(ours.fileno(), READ)
