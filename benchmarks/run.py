@@ -434,8 +434,10 @@ def show(results: dict[str, Any]) -> None:
     for workload in made.workloads():
         print()
         print(workload_text(made, workload, TITLES))
-    print("\ngoals")
-    print(verdict_text(verdicts(made)))
+    judged = verdicts(made)
+    if judged:
+        print("\ngoals")
+        print(verdict_text(judged))
     for failure in results["failures"]:
         print(f"FAILED: {failure['workload']}, {TITLES[failure['side']]}: {failure['error']}")
 

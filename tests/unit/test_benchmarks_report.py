@@ -82,6 +82,18 @@ def test_the_ratio_of_processor_time_does_not_look_at_the_wall_clock():
     assert Results([mine, base]).ratio("consume-raw", "ours").median == 4.0
 
 
+def test_the_ratio_may_be_asked_of_the_processor_time_too():
+    runs = [run("kombu57", 1.0, cpu_seconds=0.9), run("ours", 0.1, cpu_seconds=0.3)]
+    assert Results(runs).ratio("consume-raw", "ours", metric="cpu").median == pytest.approx(3.0)
+
+
+def test_what_has_no_processor_time_has_no_ratio_of_it():
+    runs = [run("kombu57", 1.0, metric="us"), run("ours", 0.1, metric="us")]
+    for each in runs:
+        del each["cpu_seconds"]
+    assert Results(runs).ratio("consume-raw", "ours", metric="cpu") is None
+
+
 def test_rounds_that_only_one_side_finished_do_not_count():
     results = Results([run("kombu57", 1.0), run("ours", 0.1), run("ours", 0.001, round_=2)])
     assert results.ratio("consume-raw", "ours").high == pytest.approx(10.0)
