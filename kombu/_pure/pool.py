@@ -153,8 +153,9 @@ class SlotPool:
     """Give out at most *limit* places; keep the resources that nobody uses.
 
     A place is taken before its resource is made, so there are never more than *limit* resources, idle ones included.
-    The resource that was returned last goes out first, as it is the most likely to be alive.  Who waits is served in
-    order, and gets the place itself: nobody who comes later can be faster.
+    The resource that was returned last goes out first, as it is the most likely to be alive; the compiled twin prefers
+    the one that the same thread returned last.  Who waits is served in order, and gets the place itself: nobody who
+    comes later can be faster.
 
     A place goes round like this::
 
@@ -576,7 +577,7 @@ class SlotPool:
         return [thing for thing in out if thing is not None]
 
     def idle_resources(self) -> list[Any]:
-        """Return the idle resources; the last goes out next."""
+        """Return the idle resources, those that came back last at the end."""
         things = [place.thing for place in self._free.copy()]
         return [thing for thing in things if thing is not VACANT]
 

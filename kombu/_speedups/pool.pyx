@@ -1,7 +1,7 @@
 """Places for resources, and lending them; the compiled twin of :mod:`kombu._pure.pool`.
 
-Taking a place, finding the warmest idle resource and giving both back are a few compare-and-exchange operations each:
-see slots.h.  A lock is taken only where somebody has to wait, and to resize or clear.
+Taking a place with the warmest idle resource and giving both back are two compare-and-exchange operations each: see
+slots.h.  A lock is taken only where somebody has to wait, and to resize or clear.
 """
 
 import os
@@ -46,25 +46,28 @@ cdef extern from "slots.h" nogil:
         slots_word next
         void *cell
         double since
+        double stamp
         int tied
+    ctypedef struct slots_list:
+        slots_word head
     ctypedef struct slots_t:
         slots_word gate
-        slots_word idle
-        slots_word population
+        slots_list *idle
         slots_word created
         slots_word made
         slots_word replaced
     int SLOT_HELD, SLOT_OUT, SLOT_IDLE, SLOT_FREE
+    int SLOTS_LISTS
     uint64_t SLOT_STATE, SLOTS_MOST, SLOTS_CLOSED
     uint32_t SLOTS_NONE
-    int SLOTS_YES, SLOTS_FULL, SLOTS_SHUT, SLOTS_QUEUE
+    int SLOTS_YES, SLOTS_FULL, SLOTS_SHUT, SLOTS_QUEUE, SLOTS_ALERT, SLOTS_GONE
     uint64_t slots_load(slots_word *word)
     void slots_store(slots_word *word, uint64_t value)
     uint64_t slots_add(slots_word *word, uint64_t value)
     uint64_t slots_limit_of(uint64_t gate)
     uint64_t slots_taken_of(uint64_t gate)
     uint64_t slots_waiting_of(uint64_t gate)
-    bint slots_owed(uint64_t gate)
+    bint slots_surplus(uint64_t gate)
     void slots_init(slots_t *slots, int64_t limit)
     void slots_destroy(slots_t *slots)
     slot_t *slots_at(slots_t *slots, uint32_t index)
@@ -77,19 +80,21 @@ cdef extern from "slots.h" nogil:
     uint32_t slots_take_spare(slots_t *slots)
     void slots_give_spare(slots_t *slots, uint32_t index)
     void slots_send_out(slots_t *slots, uint32_t index)
-    uint32_t slots_take_up(slots_t *slots)
-    int slots_reserve(slots_t *slots)
+    void slots_lay_down(slots_t *slots, uint32_t index, uint32_t list)
+    uint32_t slots_take_up(slots_t *slots, uint32_t list)
+    uint32_t slots_find_parked(slots_t *slots)
+    int slots_take(slots_t *slots, uint32_t *index)
+    int slots_park(slots_t *slots, uint32_t index)
+    int slots_leave(slots_t *slots)
+    uint32_t slots_count_idle(slots_t *slots)
     int slots_reserve_or_queue(slots_t *slots)
-    uint32_t slots_pick(slots_t *slots)
-    bint slots_surplus(slots_t *slots)
-    bint slots_over(slots_t *slots)
-    int slots_leave(slots_t *slots, uint32_t index)
+    int slots_take_for_waiter(slots_t *slots, uint32_t *index)
+    uint32_t slots_take_surplus(slots_t *slots)
     void slots_unqueue(slots_t *slots)
     void slots_drop_place(slots_t *slots)
     void slots_close(slots_t *slots, bint closed)
     void slots_set_limit(slots_t *slots, int64_t limit)
     bint slots_put(slots_t *slots, uint32_t index)
-    uint32_t slots_trim(slots_t *slots, uint32_t *room, uint32_t size)
 
 
 cdef extern from *:
@@ -194,6 +199,10 @@ cdef class _Reclaimer:
             pool._reclaim(ref)
 
 
+def _first(entry):
+    return entry[0]
+
+
 cdef inline uint64_t _key(object resource) noexcept:
     return <uint64_t><uintptr_t><void *>resource
 
@@ -203,8 +212,9 @@ cdef class SlotPool:
     """Give out at most *limit* places; keep the resources that nobody uses.
 
     A place is taken before its resource is made, so there are never more than *limit* resources, idle ones included.
-    The resource that was returned last goes out first, as it is the most likely to be alive.  Who waits is served in
-    order, and gets the place itself: nobody who comes later can be faster.
+    The resource that this thread returned last goes out first, as it is the most likely to be alive and in this
+    processor's caches; then any.  Who waits is served in order, and gets the place itself: nobody who comes later can
+    be faster.
 
     A place goes round like this::
 
@@ -262,12 +272,18 @@ cdef class SlotPool:
 
     @closed.setter
     def closed(self, bint closed):
-        slots_close(&self._slots, closed)
+        with self._lock:
+            slots_close(&self._slots, closed)
 
     @property
     def in_use(self):
         """The number of places taken, those included whose resource is being made or closed."""
-        return slots_taken_of(slots_load(&self._slots.gate))
+        return self._in_use()
+
+    cdef Py_ssize_t _in_use(self):
+        """Return the number of places that are taken, and not parked with their resource."""
+        cdef Py_ssize_t taken = slots_taken_of(slots_load(&self._slots.gate))
+        return max(taken - <Py_ssize_t>slots_count_idle(&self._slots), 0)
 
     @property
     def waiting(self):
@@ -371,15 +387,18 @@ cdef class SlotPool:
         cdef int answer
         if block and timeout is not None and timeout < 0:
             raise ValueError(f"timeout must not be negative: {timeout!r}")
-        answer = slots_reserve(&self._slots)
+        answer = slots_take(&self._slots, index)
         if answer == SLOTS_YES:
-            index[0] = slots_pick(&self._slots)
             return _VACANT if index[0] == SLOTS_NONE else self._cell(index[0]).thing
-        index[0] = SLOTS_NONE
         if answer == SLOTS_SHUT:
             return _CLOSED
         if not block or timeout == 0:
-            return _FULL
+            # Parked slots are not on their lists for a moment while a pool is resized, which takes the lock.
+            with self._lock:
+                answer = slots_take(&self._slots, index)
+            if answer == SLOTS_YES:
+                return _VACANT if index[0] == SLOTS_NONE else self._cell(index[0]).thing
+            return _CLOSED if answer == SLOTS_SHUT else _FULL
         return self._wait(timeout, index)
 
     cdef object _wait(self, timeout, uint32_t *index):
@@ -389,11 +408,13 @@ cdef class SlotPool:
             # In the queue before it is counted: who sees the count finds the waiter.
             self._waiters.append(waiter)
             answer = slots_reserve_or_queue(&self._slots)
-            if answer != SLOTS_QUEUE:
+            if answer == SLOTS_QUEUE:
+                # Counted before this look at what is parked: who parks after it sees the count.
+                self._serve()
+            else:
                 self._waiters.remove(waiter)
         if answer == SLOTS_YES:
-            index[0] = slots_pick(&self._slots)
-            return _VACANT if index[0] == SLOTS_NONE else self._cell(index[0]).thing
+            return _VACANT
         if answer != SLOTS_QUEUE:
             return _CLOSED if answer == SLOTS_SHUT else _FULL
         before = monotonic()
@@ -469,53 +490,52 @@ cdef class SlotPool:
     cdef object _leave(self, uint32_t index, bint keep):
         """Give back the place of a held slot, and the slot; return what is to be closed, or VACANT."""
         cdef int answer
-        gone = surplus = _VACANT
+        cdef slot_t *slot
+        if index != SLOTS_NONE and keep:
+            slot = slots_at(&self._slots, index)
+            slot.since = slot.stamp = _now()
+            answer = slots_park(&self._slots, index)
+            if answer == SLOTS_YES:
+                return _VACANT
+            return self._settle(index if answer != SLOTS_ALERT else SLOTS_NONE)
         if index != SLOTS_NONE:
-            if keep and not slots_surplus(&self._slots):
-                slots_at(&self._slots, index).since = _now()
-            else:
-                gone = self._empty(index)
-                index = SLOTS_NONE
-                if keep:
-                    surplus = gone
-        if index == SLOTS_NONE:
-            slots_add(&self._slots.population, <uint64_t>-1)
-        answer = slots_leave(&self._slots, index)
-        if answer != SLOTS_YES:
-            self._pass_on(index if answer == SLOTS_QUEUE else SLOTS_NONE)
-        if surplus is _VACANT and slots_over(&self._slots):
-            surplus = self._shed()
-        return surplus
-
-    cdef object _shed(self):
-        """Remove one idle resource if there are more than the limit; return it, or VACANT."""
-        cdef uint32_t index
-        with self._lock:
-            if slots_over(&self._slots):
-                index = slots_take_up(&self._slots)
-                if index != SLOTS_NONE:
-                    thing = self._empty(index)
-                    slots_add(&self._slots.population, <uint64_t>-1)
-                    return thing
+            self._empty(index)
+        if slots_leave(&self._slots) != SLOTS_YES:
+            with self._lock:
+                if slots_leave(&self._slots) != SLOTS_YES:
+                    self._pass_on(SLOTS_NONE)
         return _VACANT
 
-    cdef int _pass_on(self, uint32_t index) except -1:
-        """Give a place, and the held slot that belongs to it, to the first who waits, if anybody does still."""
-        cdef int answer
-        with self._lock:
-            while not slots_owed(slots_load(&self._slots.gate)):
-                answer = slots_leave(&self._slots, index)
-                if answer == SLOTS_YES:
-                    return 0
-                if answer == SLOTS_FULL:
-                    index = SLOTS_NONE
-            if index == SLOTS_NONE:
-                index = slots_pick(&self._slots)
-            self._serve(index)
-        return 0
+    cdef object _settle(self, uint32_t index):
+        """See to those who wait, and to what is too many; *index* is a held slot that comes back, if it is not parked.
 
-    cdef int _serve(self, uint32_t index) except -1:
-        """Pass a place, which stays taken, to the first who waits; the lock is held."""
+        Returns:
+            What is to be closed, or VACANT.
+        """
+        cdef uint64_t gate
+        cdef int answer
+        surplus = _VACANT
+        with self._lock:
+            if index == SLOTS_NONE:
+                index = slots_take_surplus(&self._slots)
+                if index != SLOTS_NONE:
+                    surplus = self._empty(index)
+                    slots_drop_place(&self._slots)
+            else:
+                gate = slots_load(&self._slots.gate)
+                if slots_surplus(gate):
+                    surplus = self._empty(index)
+                    slots_drop_place(&self._slots)
+                elif slots_waiting_of(gate):
+                    self._pass_on(index)
+                else:
+                    # As the count of those who wait, the limit and the rest change under the lock only.
+                    slots_park(&self._slots, index)
+            self._serve()
+        return surplus
+
+    cdef int _pass_on(self, uint32_t index) except -1:
+        """Give a place, and its slot if it has one, to the first who waits; the lock is held."""
         cdef _Waiter waiter = self._waiters.popleft()
         slots_unqueue(&self._slots)
         waiter.index = index
@@ -523,10 +543,30 @@ cdef class SlotPool:
         waiter.gate.release()
         return 0
 
-    cdef int _serve_free_places(self) except -1:
-        while slots_waiting_of(slots_load(&self._slots.gate)) and slots_reserve(&self._slots) == SLOTS_YES:
-            self._serve(slots_pick(&self._slots))
+    cdef int _serve(self) except -1:
+        """Give the places that are free to those who wait; the lock is held."""
+        cdef uint32_t index
+        while slots_take_for_waiter(&self._slots, &index) == SLOTS_YES:
+            self._pass_on(index)
         return 0
+
+    cdef list _take_all(self):
+        """Take up all parked slots; return them as (list, index), those parked first first; the lock is held."""
+        cdef uint32_t index
+        cdef int number
+        cdef list found = [], here
+        for number in range(SLOTS_LISTS):
+            here = []
+            while True:
+                index = slots_take_up(&self._slots, number)
+                if index == SLOTS_NONE:
+                    break
+                here.append((slots_at(&self._slots, index).stamp, number, index))
+            here.reverse()
+            found += here
+        # What stands in one list keeps its order.
+        found.sort(key=_first)
+        return [(number, index) for _stamp, number, index in found]
 
     cdef int _reclaim(self, ref) except -1:
         """Free the place of a resource that is gone."""
@@ -555,18 +595,22 @@ cdef class SlotPool:
         """Add an idle resource that was made in advance; return False if there is no place for it."""
         cdef uint32_t index = self._spare()
         self._fill(index, resource)
-        if slots_put(&self._slots, index):
-            return True
-        self._empty(index)
-        return False
+        slots_at(&self._slots, index).stamp = _now()
+        if not slots_put(&self._slots, index):
+            self._empty(index)
+            return False
+        if slots_waiting_of(slots_load(&self._slots.gate)):
+            with self._lock:
+                self._serve()
+        return True
 
     def take(self):
         """Remove and return the idle resource that would go out next, :data:`VACANT` if there is none."""
-        cdef uint32_t index = slots_take_up(&self._slots)
+        cdef uint32_t index = slots_find_parked(&self._slots)
         if index == SLOTS_NONE:
             return _VACANT
         thing = self._empty(index)
-        slots_add(&self._slots.population, <uint64_t>-1)
+        self._leave(SLOTS_NONE, False)
         return thing
 
     def resize(self, Py_ssize_t limit):
@@ -574,24 +618,22 @@ cdef class SlotPool:
 
         Resources that are out are not touched: if there are too many, they are not kept when they come back.
         """
-        cdef uint32_t size, surplus, number
-        cdef uint32_t *room
+        cdef uint32_t index
+        cdef uint64_t gate
+        cdef int number
         cdef list dropped = []
         with self._lock:
             self._limit = limit
             slots_set_limit(&self._slots, limit)
-            self._serve_free_places()
-            size = <uint32_t>slots_load(&self._slots.created)
-            room = <uint32_t *>malloc((size + 1) * sizeof(uint32_t))
-            if room == NULL:
-                raise MemoryError()
-            surplus = slots_trim(&self._slots, room, size)
-            slots_add(&self._slots.population, <uint64_t>-<int64_t>surplus)
-            try:
-                for number in range(surplus):
-                    dropped.append(self._empty(room[surplus - 1 - number]))
-            finally:
-                free(room)
+            if slots_surplus(slots_load(&self._slots.gate)):
+                for number, index in self._take_all():
+                    gate = slots_load(&self._slots.gate)
+                    if slots_taken_of(gate) > slots_limit_of(gate):
+                        dropped.append(self._empty(index))
+                        slots_drop_place(&self._slots)
+                    else:
+                        slots_lay_down(&self._slots, index, number)
+            self._serve()
         return dropped
 
     def clear(self, bint close=False):
@@ -600,6 +642,7 @@ cdef class SlotPool:
         Places that are reserved stay so. With *close* nobody gets a place from then on, and who waits is told.
         """
         cdef uint32_t index
+        cdef int number
         cdef list out = [], idle = []
         with self._lock:
             if close:
@@ -609,21 +652,16 @@ cdef class SlotPool:
                     thing = self._empty(index)
                     if thing is not None:
                         out.append(thing)
-                    slots_add(&self._slots.population, <uint64_t>-1)
                     slots_drop_place(&self._slots)
-            while True:
-                thing = self.take()
-                if thing is _VACANT:
-                    break
-                idle.append(thing)
-            idle.reverse()
-            if not close:
-                self._serve_free_places()
+            for number, index in self._take_all():
+                idle.append(self._empty(index))
+                slots_drop_place(&self._slots)
             while close and self._waiters:
                 waiter = <_Waiter>self._waiters.popleft()
                 slots_unqueue(&self._slots)
                 (<_Waiter>waiter).answer = _CLOSED
                 (<_Waiter>waiter).gate.release()
+            self._serve()
         return out, idle
 
     # -- looking
@@ -668,27 +706,30 @@ cdef class SlotPool:
         return found
 
     def idle_resources(self):
-        """Return the idle resources; the last goes out next."""
+        """Return the idle resources, those that came back last at the end."""
         cdef uint64_t head = 0, below
         cdef slot_t *slot
-        cdef list found
-        cdef int attempt
-        for attempt in range(100):
-            found = []
-            head = slots_load(&self._slots.idle)
-            below = head & 0xFFFFFFFF
-            while below:
-                slot = slots_at(&self._slots, <uint32_t>below - 1)
-                if not slot_latch(slot, SLOT_IDLE):
+        cdef list found = [], here
+        cdef int attempt, number
+        for number in range(SLOTS_LISTS):
+            for attempt in range(100):
+                here = []
+                head = slots_load(&self._slots.idle[number].head)
+                below = head & 0xFFFFFFFF
+                while below:
+                    slot = slots_at(&self._slots, <uint32_t>below - 1)
+                    if not slot_latch(slot, SLOT_IDLE):
+                        break
+                    thing, stamp, below = (<_Cell>slot.cell).thing, slot.stamp, slots_load(&slot.next)
+                    slot_unlatch(slot)
+                    here.append((stamp, thing))
+                # Otherwise somebody was there meanwhile.
+                if slots_load(&self._slots.idle[number].head) == head:
                     break
-                thing, below = (<_Cell>slot.cell).thing, slots_load(&slot.next)
-                slot_unlatch(slot)
-                found.append(thing)
-            # Otherwise somebody was there meanwhile.
-            if slots_load(&self._slots.idle) == head:
-                break
-        found.reverse()
-        return found
+            here.reverse()
+            found += here
+        found.sort(key=_first)
+        return [thing for _stamp, thing in found]
 
     def is_out(self, resource):
         """Return whether *resource* is out."""
@@ -718,7 +759,7 @@ cdef class SlotPool:
         return {
             "limit": self._limit,
             "idle": len(self.idle_resources()),
-            "in_use": slots_taken_of(gate),
+            "in_use": self._in_use(),
             "waiting": slots_waiting_of(gate),
             "made": slots_load(&self._slots.made),
             "replaced": slots_load(&self._slots.replaced),

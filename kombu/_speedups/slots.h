@@ -1,22 +1,28 @@
 /* Places and slots of a pool, without locks.
  *
- * A place is a permission: at most `limit` are taken at any time.  A slot holds a resource.  Both stand here without
- * knowing what a resource is, so that this file compiles alone and can be tried by a program without Python.
+ * A place is a permission: at most `limit` are given out at any time.  A slot holds a resource.  Both stand here
+ * without knowing what a resource is, so that this file compiles alone and can be tried by a program without Python.
  *
  * Everything that decides about places is one word, the gate: closed, the number that wait, the number taken, and the
- * limit.  It changes by compare-and-exchange as a whole, so nobody can leave without seeing who waits, and nobody can
- * come in against the limit.  Who waits is kept by the caller, under a lock of its own: `waiting` changes under it only.
+ * limit.  It changes by compare-and-exchange as a whole.  Who waits is kept by the caller, under a lock of its own:
+ * `waiting` changes under it only.
  *
- * Idle slots, and slots without a resource, stand in two lists, last in, first out.  The head of each is a word of slot
- * index and tag; the tag changes each time, so that a head that was away and came back is not taken for the same.  Slots
- * are never freed before the pool is, so it does no harm to look at one that is somebody else's by now.
+ * A resource that comes back is parked together with its place: the slot goes onto a list of idle ones, and the place
+ * stays taken.  Whoever picks the slot up has both, so that the gate is only read as long as resources go to and fro.
+ * There are several such lists, and each thread parks and looks on its own one first: what a thread has returned, it
+ * gets back, and threads do not disturb one another.  Only where its own list is empty it looks on the others, and only
+ * where all are empty at one moment it takes a new place at the gate.
  *
- * `population` counts resources, and places whose resource is being made.  Who has a place and finds no idle slot may
- * make a resource only after adding itself there, and never beyond the limit: what it did not find is on its way then.
+ * Who parks looks at the gate afterwards; who changes the gate (to wait, to close, to shrink) looks at the lists
+ * afterwards.  All of it is sequentially consistent, so one of the two sees the other.
  *
- * A slot's cell, since and tied belong to whoever holds the slot: who popped it off a list, or moved it from OUT to HELD.
- * All others read its state and its key only.  To look into the cell of a slot that is not one's own, one latches it for
- * a few instructions; no other call is made in between.
+ * The lists, and the one of slots without a resource, are last in, first out.  Their heads are words of slot index and
+ * tag; the tag changes each time, so that a head that was away and came back is not taken for the same.  Slots are
+ * never freed before the pool is, so it does no harm to look at one that is somebody else's by now.
+ *
+ * A slot's cell, since, stamp and tied belong to whoever holds the slot: who popped it off a list, or moved it from OUT
+ * to HELD.  All others read its state and its key only.  To look into the cell of a slot that is not one's own, one
+ * latches it for a few instructions; no other call is made in between.
  */
 #ifndef KOMBU_SLOTS_H
 #define KOMBU_SLOTS_H
@@ -31,10 +37,6 @@
 #error "slots.h needs 64-bit atomic operations: build for x64 or ARM64, or set KOMBU_NO_EXTENSIONS=1"
 #endif
 #include <intrin.h>
-#ifndef WIN32_LEAN_AND_MEAN
-#define WIN32_LEAN_AND_MEAN
-#endif
-#include <windows.h>
 typedef volatile __int64 slots_word;
 #if defined(_M_ARM64)
 static __inline uint64_t slots_load(slots_word *w) { return __ldar64((unsigned __int64 volatile *)w); }
@@ -57,35 +59,24 @@ static __inline int slots_swap(slots_word *w, uint64_t *seen, uint64_t v) {
     return 0;
 }
 static __inline uint64_t slots_add(slots_word *w, uint64_t v) { return (uint64_t)_InterlockedExchangeAdd64(w, (__int64)v); }
-#define slots_yield() ((void)SwitchToThread())
 #define SLOTS_INLINE static __inline
+#define SLOTS_THREAD __declspec(thread)
 #else
 #include <stdatomic.h>
 typedef _Atomic uint64_t slots_word;
-static inline uint64_t slots_load(slots_word *w) { return atomic_load_explicit(w, memory_order_acquire); }
+static inline uint64_t slots_load(slots_word *w) { return atomic_load(w); }
 static inline void slots_store(slots_word *w, uint64_t v) { atomic_store_explicit(w, v, memory_order_release); }
 static inline int slots_swap(slots_word *w, uint64_t *seen, uint64_t v) {
-    return atomic_compare_exchange_strong_explicit(w, seen, v, memory_order_acq_rel, memory_order_acquire);
+    return atomic_compare_exchange_strong(w, seen, v);
 }
-static inline uint64_t slots_add(slots_word *w, uint64_t v) {
-    return atomic_fetch_add_explicit(w, v, memory_order_acq_rel);
-}
+static inline uint64_t slots_add(slots_word *w, uint64_t v) { return atomic_fetch_add(w, v); }
 #if defined(__x86_64__) || defined(__i386__)
 #define slots_pause() __builtin_ia32_pause()
 #else
 #define slots_pause() atomic_signal_fence(memory_order_seq_cst)
 #endif
-#if defined(_WIN32)
-#ifndef WIN32_LEAN_AND_MEAN
-#define WIN32_LEAN_AND_MEAN
-#endif
-#include <windows.h>
-#define slots_yield() ((void)SwitchToThread())
-#else
-#include <sched.h>
-#define slots_yield() ((void)sched_yield())
-#endif
 #define SLOTS_INLINE static inline
+#define SLOTS_THREAD _Thread_local
 #endif
 
 /* -- the gate: closed (1 bit), waiting, taken, limit (21 bits each) ------------------------------------------------- */
@@ -103,6 +94,9 @@ static inline uint64_t slots_add(slots_word *w, uint64_t v) {
 /* Whether a place that becomes free belongs to somebody who waits. */
 #define slots_owed(gate) (slots_waiting_of(gate) && slots_taken_of(gate) <= slots_limit_of(gate))
 
+/* Whether a resource that comes back has to go: there are more places than the limit, or the pool is closed. */
+#define slots_surplus(gate) (((gate) & SLOTS_CLOSED) || slots_taken_of(gate) > slots_limit_of(gate))
+
 /* -- a slot: its state word is a version, a latch, and one of these ------------------------------------------------- */
 
 enum { SLOT_FREE = 0, SLOT_HELD = 1, SLOT_OUT = 2, SLOT_IDLE = 3 };
@@ -114,6 +108,7 @@ enum { SLOT_FREE = 0, SLOT_HELD = 1, SLOT_OUT = 2, SLOT_IDLE = 3 };
 #define SLOTS_FIRST 16 /* slots in the first chunk; each further one doubles their number */
 #define SLOTS_CHUNKS 18
 #define SLOTS_HINTS 64
+#define SLOTS_LISTS 8 /* of idle slots */
 #define SLOTS_APART 64 /* bytes that processors pass to one another at once */
 
 typedef struct {
@@ -121,25 +116,30 @@ typedef struct {
     slots_word key;  /* which resource is here, 0 for none */
     slots_word next; /* index of the slot below, in the list that this one is in */
     void *cell;      /* what the caller keeps here; it stays with the slot */
-    double since;
+    double since;    /* when it was parked, 0 if it never was out */
+    double stamp;    /* when it was parked */
     int tied;
     char apart[SLOTS_APART]; /* neighbours are others' */
 } slot_t;
 
 typedef struct {
+    slots_word head; /* tag and index + 1 */
+    char apart[SLOTS_APART];
+} slots_list;
+
+typedef struct {
     slots_word gate;
-    slots_word idle; /* head: tag and index + 1 */
-    char apart[SLOTS_APART]; /* those two change all the time, the others are read */
-    slots_word spare;
-    slots_word population;
     slots_word created; /* slots that ever were */
-    slots_word made, replaced;
     slots_word chunk[SLOTS_CHUNKS];
     slots_word hint[SLOTS_HINTS];
+    char apart[SLOTS_APART]; /* all that is read, mostly; what follows changes */
+    slots_list idle[SLOTS_LISTS];
+    slots_list spare;
+    slots_word made, replaced;
 } slots_t;
 
-/* What slots_reserve() and slots_leave() say. */
-enum { SLOTS_YES = 0, SLOTS_FULL = 1, SLOTS_SHUT = 2, SLOTS_QUEUE = 3 };
+/* What slots_take(), slots_reserve_or_queue(), slots_park() and slots_leave() say. */
+enum { SLOTS_YES = 0, SLOTS_FULL = 1, SLOTS_SHUT = 2, SLOTS_QUEUE = 3, SLOTS_ALERT = 4, SLOTS_GONE = 5 };
 
 SLOTS_INLINE uint64_t slots_clamp(int64_t limit) {
     return limit < 0 ? 0 : (uint64_t)limit > SLOTS_MOST ? SLOTS_MOST : (uint64_t)limit;
@@ -285,7 +285,7 @@ SLOTS_INLINE uint32_t slots_find(slots_t *p, uint64_t key) {
 
 /* Take a slot without a resource; it is held then. */
 SLOTS_INLINE uint32_t slots_take_spare(slots_t *p) {
-    uint32_t index = slots_pop(p, &p->spare);
+    uint32_t index = slots_pop(p, &p->spare.head);
     if (index == SLOTS_NONE) index = slots_create(p);
     if (index != SLOTS_NONE) slot_move(slots_at(p, index), SLOT_FREE, SLOT_HELD);
     return index;
@@ -298,7 +298,7 @@ SLOTS_INLINE void slots_give_spare(slots_t *p, uint32_t index) {
     slot->since = 0;
     slot->tied = 0;
     slot_move_held(slot, SLOT_FREE);
-    slots_push(p, &p->spare, index);
+    slots_push(p, &p->spare.head, index);
 }
 
 /* Send a held slot out. */
@@ -310,35 +310,102 @@ SLOTS_INLINE void slots_send_out(slots_t *p, uint32_t index) {
     slot_move_held(slot, SLOT_OUT);
 }
 
-/* Lay a held slot among the idle. */
-SLOTS_INLINE void slots_lay_down(slots_t *p, uint32_t index) {
-    slot_move_held(slots_at(p, index), SLOT_IDLE);
-    slots_push(p, &p->idle, index);
+/* The list that this thread parks on. */
+SLOTS_INLINE uint32_t slots_mine(void) {
+    static slots_word threads;
+    static SLOTS_THREAD uint32_t number;
+    if (!number) number = 1 + (uint32_t)slots_add(&threads, 1) % SLOTS_LISTS;
+    return number - 1;
 }
 
-/* Take up the idle slot that was laid down last; it is held then. */
-SLOTS_INLINE uint32_t slots_take_up(slots_t *p) {
-    uint32_t index = slots_pop(p, &p->idle);
+/* Lay a held slot among the idle, on one of the lists. */
+SLOTS_INLINE void slots_lay_down(slots_t *p, uint32_t index, uint32_t list) {
+    slot_move_held(slots_at(p, index), SLOT_IDLE);
+    slots_push(p, &p->idle[list].head, index);
+}
+
+/* Take up the slot that was parked last on a list; it is held then, its place included. */
+SLOTS_INLINE uint32_t slots_take_up(slots_t *p, uint32_t list) {
+    uint32_t index = slots_pop(p, &p->idle[list].head);
     if (index != SLOTS_NONE) slot_move(slots_at(p, index), SLOT_IDLE, SLOT_HELD);
     return index;
 }
 
-/* Take a place. */
-SLOTS_INLINE int slots_reserve(slots_t *p) {
+/* Take up a parked slot, from this thread's list if it can be; SLOTS_NONE if there was none anywhere at one moment. */
+SLOTS_INLINE uint32_t slots_find_parked(slots_t *p) {
+    uint64_t seen[SLOTS_LISTS];
+    uint32_t mine = slots_mine(), index = slots_take_up(p, mine);
+    if (index != SLOTS_NONE) return index;
+    for (;;) {
+        int same = 1;
+        for (uint32_t n = 0; n < SLOTS_LISTS; n++) {
+            seen[n] = slots_load(&p->idle[n].head);
+            if (!(seen[n] & 0xffffffff)) continue;
+            index = slots_take_up(p, n);
+            if (index != SLOTS_NONE) return index;
+            same = 0;
+        }
+        /* A slot may have been parked where this had been already: only if nothing has changed there was none. */
+        for (uint32_t n = 0; same && n < SLOTS_LISTS; n++) same = slots_load(&p->idle[n].head) == seen[n];
+        if (same) return SLOTS_NONE;
+    }
+}
+
+/* Take a place: SLOTS_YES with a held slot, or with SLOTS_NONE as its index and the right to make one resource. */
+SLOTS_INLINE int slots_take(slots_t *p, uint32_t *index) {
+    for (;;) {
+        uint64_t gate = slots_load(&p->gate);
+        *index = SLOTS_NONE;
+        if (gate & SLOTS_CLOSED) return SLOTS_SHUT;
+        /* Those who wait come first. */
+        if (slots_waiting_of(gate) || slots_taken_of(gate) > slots_limit_of(gate)) return SLOTS_FULL;
+        *index = slots_find_parked(p);
+        if (*index != SLOTS_NONE) return SLOTS_YES;
+        if (slots_taken_of(gate) < slots_limit_of(gate)) {
+            if (slots_swap(&p->gate, &gate, gate + SLOTS_TAKEN)) return SLOTS_YES;
+        } else if (slots_load(&p->gate) == gate) {
+            return SLOTS_FULL;
+        }
+    }
+}
+
+/* Park a slot that is held, with its place.
+ * SLOTS_YES.  SLOTS_QUEUE if somebody waits, SLOTS_GONE if there are too many: then it is held still.
+ * SLOTS_ALERT if it is parked, and one of both has come about meanwhile: see to it, under the lock. */
+SLOTS_INLINE int slots_park(slots_t *p, uint32_t index) {
+    uint64_t gate = slots_load(&p->gate);
+    if (slots_surplus(gate)) return SLOTS_GONE;
+    if (slots_waiting_of(gate)) return SLOTS_QUEUE;
+    slots_lay_down(p, index, slots_mine());
+    gate = slots_load(&p->gate);
+    return slots_surplus(gate) || slots_waiting_of(gate) ? SLOTS_ALERT : SLOTS_YES;
+}
+
+/* Give back a place without a resource: SLOTS_YES, or SLOTS_QUEUE if it belongs to somebody who waits. */
+SLOTS_INLINE int slots_leave(slots_t *p) {
     uint64_t gate = slots_load(&p->gate);
     do {
-        if (gate & SLOTS_CLOSED) return SLOTS_SHUT;
-        if (slots_taken_of(gate) >= slots_limit_of(gate)) return SLOTS_FULL;
-    } while (!slots_swap(&p->gate, &gate, gate + SLOTS_TAKEN));
+        if (slots_owed(gate) && !(gate & SLOTS_CLOSED)) return SLOTS_QUEUE;
+    } while (!slots_swap(&p->gate, &gate, gate - SLOTS_TAKEN));
     return SLOTS_YES;
 }
 
-/* Take a place, or a number in the queue; the caller's lock is held. */
+/* How many slots are idle; true for this moment only. */
+SLOTS_INLINE uint32_t slots_count_idle(slots_t *p) {
+    uint32_t found = 0;
+    for (uint32_t index = (uint32_t)slots_load(&p->created); index-- > 0;)
+        found += (slots_load(&slots_at(p, index)->state) & SLOT_STATE) == SLOT_IDLE;
+    return found;
+}
+
+/* -- for the caller's lock ------------------------------------------------------------------------------------------ */
+
+/* Take a new place, or a number in the queue; who has got that looks for parked slots. */
 SLOTS_INLINE int slots_reserve_or_queue(slots_t *p) {
     uint64_t gate = slots_load(&p->gate);
     for (;;) {
         if (gate & SLOTS_CLOSED) return SLOTS_SHUT;
-        if (slots_taken_of(gate) < slots_limit_of(gate)) {
+        if (!slots_waiting_of(gate) && slots_taken_of(gate) < slots_limit_of(gate)) {
             if (slots_swap(&p->gate, &gate, gate + SLOTS_TAKEN)) return SLOTS_YES;
         } else if (slots_waiting_of(gate) == SLOTS_MOST) {
             return SLOTS_FULL;
@@ -348,53 +415,23 @@ SLOTS_INLINE int slots_reserve_or_queue(slots_t *p) {
     }
 }
 
-/* With a place: pick an idle slot, or SLOTS_NONE with the right to make one resource. */
-SLOTS_INLINE uint32_t slots_pick(slots_t *p) {
-    unsigned turns = 0;
-    for (;;) {
-        uint32_t index = slots_take_up(p);
-        uint64_t population;
-        if (index != SLOTS_NONE) return index;
-        population = slots_load(&p->population);
-        /* At the limit, a resource is between two states: its slot is about to be laid down. */
-        while (population < slots_limit_of(slots_load(&p->gate)))
-            if (slots_swap(&p->population, &population, population + 1)) return SLOTS_NONE;
-        /* After the limit became smaller, who came in before may be more than fit. */
-        if (slots_taken_of(slots_load(&p->gate)) > slots_limit_of(slots_load(&p->gate))) {
-            slots_add(&p->population, 1);
-            return SLOTS_NONE;
-        }
-        if (++turns % 64) slots_pause();
-        else slots_yield(); /* whoever is between two states has lost its processor */
-    }
-}
-
-/* Whether a resource that comes back has to go: there are too many, or the pool is closed. */
-SLOTS_INLINE int slots_surplus(slots_t *p) {
+/* Take a place for one who waits: SLOTS_YES as in slots_take(), or SLOTS_FULL. */
+SLOTS_INLINE int slots_take_for_waiter(slots_t *p, uint32_t *index) {
     uint64_t gate = slots_load(&p->gate);
-    return (gate & SLOTS_CLOSED) || slots_taken_of(gate) > slots_limit_of(gate) ||
-           slots_load(&p->population) > slots_limit_of(gate);
+    *index = SLOTS_NONE;
+    if (!slots_waiting_of(gate) || slots_surplus(gate)) return SLOTS_FULL;
+    *index = slots_find_parked(p);
+    if (*index != SLOTS_NONE) return SLOTS_YES;
+    do {
+        if (slots_taken_of(gate) >= slots_limit_of(gate)) return SLOTS_FULL;
+    } while (!slots_swap(&p->gate, &gate, gate + SLOTS_TAKEN));
+    return SLOTS_YES;
 }
 
-/* Give back the place of a slot that is held: lay it down first, so that whoever gets the place finds it.
- * SLOTS_YES, or SLOTS_QUEUE if somebody waits: then the slot is held still, and the lock has to be taken.
- *
- * The limit may have become smaller after slots_surplus() was asked.  Either slots_set_limit() comes before the last
- * step here, and slots_over() says so afterwards, or it comes after it, and slots_trim() finds what was laid down. */
-SLOTS_INLINE int slots_leave(slots_t *p, uint32_t index) {
-    uint64_t gate = slots_load(&p->gate);
-    if (slots_owed(gate)) return SLOTS_QUEUE;
-    if (index != SLOTS_NONE) slots_lay_down(p, index);
-    while (!slots_owed(gate))
-        if (slots_swap(&p->gate, &gate, gate - SLOTS_TAKEN)) return SLOTS_YES;
-    /* Somebody began to wait just now.  The place is still taken; what was laid down may be gone or not. */
-    return SLOTS_FULL;
+/* Take up a parked slot that has to go, as there are more places than the limit or the pool is closed. */
+SLOTS_INLINE uint32_t slots_take_surplus(slots_t *p) {
+    return slots_surplus(slots_load(&p->gate)) ? slots_find_parked(p) : SLOTS_NONE;
 }
-
-/* Whether there are more resources than the limit, so that one of the idle has to go. */
-SLOTS_INLINE int slots_over(slots_t *p) { return slots_load(&p->population) > slots_limit_of(slots_load(&p->gate)); }
-
-/* -- for the caller's lock ------------------------------------------------------------------------------------------ */
 
 /* Take one off those who wait. */
 SLOTS_INLINE void slots_unqueue(slots_t *p) { slots_add(&p->gate, (uint64_t)0 - SLOTS_WAITING); }
@@ -412,29 +449,14 @@ SLOTS_INLINE void slots_set_limit(slots_t *p, int64_t limit) {
     while (!slots_swap(&p->gate, &gate, (gate & ~SLOTS_MOST) | slots_clamp(limit))) continue;
 }
 
-/* Put a slot that is held among the idle, if there may be one resource more. */
+/* Park a slot that is held and has no place yet, if there may be one resource more. */
 SLOTS_INLINE int slots_put(slots_t *p, uint32_t index) {
-    uint64_t population = slots_load(&p->population);
+    uint64_t gate = slots_load(&p->gate);
     do {
-        uint64_t gate = slots_load(&p->gate);
-        if ((gate & SLOTS_CLOSED) || population >= slots_limit_of(gate)) return 0;
-    } while (!slots_swap(&p->population, &population, population + 1));
-    slots_lay_down(p, index);
+        if ((gate & SLOTS_CLOSED) || slots_taken_of(gate) >= slots_limit_of(gate)) return 0;
+    } while (!slots_swap(&p->gate, &gate, gate + SLOTS_TAKEN));
+    slots_lay_down(p, index, slots_mine());
     return 1;
-}
-
-/* Hold the idle slots for which there is no place any more, those that were idle longest; return how many.
- * `room` has space for the indices of `created` slots.  They count as population until the caller says otherwise. */
-SLOTS_INLINE uint32_t slots_trim(slots_t *p, uint32_t *room, uint32_t size) {
-    uint32_t count = 0, surplus;
-    uint64_t population, limit;
-    while (count < size && (room[count] = slots_take_up(p)) != SLOTS_NONE) count++;
-    population = slots_load(&p->population);
-    limit = slots_limit_of(slots_load(&p->gate));
-    surplus = population <= limit ? 0 : population - limit > count ? count : (uint32_t)(population - limit);
-    for (uint32_t n = count - surplus; n > 0; n--) slots_lay_down(p, room[n - 1]);
-    memmove(room, room + (count - surplus), surplus * sizeof *room);
-    return surplus;
 }
 
 #endif

@@ -32,47 +32,54 @@ static void serve(uint32_t index) {
     pthread_cond_signal(&waiter->gate);
 }
 
-/* What the callers do who find, after all, that there are more resources than the limit. */
-static void shed(void) {
-    uint32_t index = SLOTS_NONE;
-    pthread_mutex_lock(&lock);
-    if (slots_over(&slots) && (index = slots_take_up(&slots)) != SLOTS_NONE) {
-        slots_give_spare(&slots, index);
-        slots_add(&slots.population, (uint64_t)-1);
-    }
-    pthread_mutex_unlock(&lock);
+/* Give the places that are free to those who wait; the lock is held. */
+static void serve_all(void) {
+    uint32_t index;
+    while (slots_take_for_waiter(&slots, &index) == SLOTS_YES) serve(index);
 }
 
-static void give_back_place(uint32_t index, int keep) {
-    int answer;
-    if (index != SLOTS_NONE && (!keep || slots_surplus(&slots))) {
-        slots_give_spare(&slots, index);
-        index = SLOTS_NONE;
-    }
-    if (index == SLOTS_NONE) slots_add(&slots.population, (uint64_t)-1);
-    answer = slots_leave(&slots, index);
-    if (answer == SLOTS_YES) return;
-    if (answer == SLOTS_FULL) index = SLOTS_NONE;
+static void drop(uint32_t index) {
+    slots_give_spare(&slots, index);
+    slots_drop_place(&slots);
+}
+
+static void settle(uint32_t index) {
+    uint64_t gate;
     pthread_mutex_lock(&lock);
-    while (!slots_owed(slots_load(&slots.gate))) {
-        answer = slots_leave(&slots, index);
-        if (answer == SLOTS_YES) break;
-        if (answer == SLOTS_FULL) index = SLOTS_NONE;
+    gate = slots_load(&slots.gate);
+    if (index == SLOTS_NONE) {
+        index = slots_take_surplus(&slots);
+        if (index != SLOTS_NONE) drop(index);
+    } else if (slots_surplus(gate)) {
+        drop(index);
+    } else if (slots_waiting_of(gate)) {
+        serve(index);
+    } else {
+        CHECK(slots_park(&slots, index) == SLOTS_YES);
     }
-    if (answer != SLOTS_YES) serve(index == SLOTS_NONE ? slots_pick(&slots) : index);
+    serve_all();
     pthread_mutex_unlock(&lock);
 }
 
 static void give_back(uint32_t index, int keep) {
-    give_back_place(index, keep);
-    if (slots_over(&slots)) shed();
+    int answer;
+    if (keep) {
+        answer = slots_park(&slots, index);
+        if (answer != SLOTS_YES) settle(answer == SLOTS_ALERT ? SLOTS_NONE : index);
+        return;
+    }
+    slots_give_spare(&slots, index);
+    if (slots_leave(&slots) == SLOTS_YES) return;
+    pthread_mutex_lock(&lock);
+    if (slots_leave(&slots) != SLOTS_YES) serve(SLOTS_NONE);
+    pthread_mutex_unlock(&lock);
 }
 
 /* Take a place, waiting if need be; with `hasty`, give up at once when there is none. */
 static int take(uint32_t *index, int hasty) {
     waiter_t waiter = {0};
-    int answer = slots_reserve(&slots);
-    if (answer == SLOTS_YES) { *index = slots_pick(&slots); return 1; }
+    int answer = slots_take(&slots, index);
+    if (answer == SLOTS_YES) return 1;
     if (hasty) return 0;
     pthread_cond_init(&waiter.gate, NULL);
     pthread_mutex_lock(&lock);
@@ -80,12 +87,12 @@ static int take(uint32_t *index, int hasty) {
     if (answer == SLOTS_QUEUE) {
         if (last) last->next = &waiter; else first = &waiter;
         last = &waiter;
+        serve_all();
         while (!waiter.served) pthread_cond_wait(&waiter.gate, &lock);
         *index = waiter.index;
     }
     pthread_mutex_unlock(&lock);
     pthread_cond_destroy(&waiter.gate);
-    if (answer == SLOTS_YES) *index = slots_pick(&slots);
     return 1;
 }
 
@@ -131,7 +138,6 @@ static void *work(void *number) {
 }
 
 static void *look(void *unused) {
-    uint32_t room[1024];
     (void)unused;
     for (int turn = 0; turn <= rounds / 10; turn++) {
         uint32_t index = slots_take_spare(&slots);
@@ -140,15 +146,13 @@ static void *look(void *unused) {
         ((cell_t *)slot->cell)->key = 16 * (slots_add(&keys, 1) + 1);
         slots_store(&slot->key, ((cell_t *)slot->cell)->key);
         if (!slots_put(&slots, index)) slots_give_spare(&slots, index);
-        /* Shrink and grow again. */
+        /* Shrink and grow again; the last time it stays small. */
         pthread_mutex_lock(&lock);
+        serve_all();
         slots_set_limit(&slots, (limit + 1) / 2);
-        index = slots_trim(&slots, room, (uint32_t)slots_load(&slots.created));
-        slots_add(&slots.population, (uint64_t)-(int64_t)index);
-        while (index-- > 0) slots_give_spare(&slots, room[index]);
-        /* The last time it stays small. */
+        while ((index = slots_take_surplus(&slots)) != SLOTS_NONE) drop(index);
         if (turn < rounds / 10) slots_set_limit(&slots, limit);
-        while (slots_waiting_of(slots_load(&slots.gate)) && slots_reserve(&slots) == SLOTS_YES) serve(slots_pick(&slots));
+        serve_all();
         pthread_mutex_unlock(&lock);
     }
     return NULL;
@@ -165,10 +169,10 @@ int main(int argc, char **argv) {
     CHECK(!pthread_create(&thread[threads], NULL, look, NULL));
     for (int n = 0; n <= threads; n++) pthread_join(thread[n], NULL);
     CHECK(slots_load(&most) <= (uint64_t)limit);
-    CHECK(slots_taken_of(slots_load(&slots.gate)) == 0);
+    CHECK(slots_taken_of(slots_load(&slots.gate)) == slots_count_idle(&slots));
     CHECK(slots_waiting_of(slots_load(&slots.gate)) == 0 && !first);
-    while ((index = slots_take_up(&slots)) != SLOTS_NONE) { idle++; slots_give_spare(&slots, index); }
-    CHECK(slots_load(&slots.population) == idle);
+    while ((index = slots_find_parked(&slots)) != SLOTS_NONE) { idle++; drop(index); }
+    CHECK(slots_taken_of(slots_load(&slots.gate)) == 0);
     CHECK(idle <= (uint32_t)(limit + 1) / 2);
     for (index = 0; index < slots_load(&slots.created); index++) free(slots_at(&slots, index)->cell);
     printf("%llu turns, at most %llu inside, %u idle, %llu slots\n", (unsigned long long)slots_load(&turns),

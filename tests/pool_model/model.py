@@ -21,31 +21,33 @@ class Broken(AssertionError):
 class Model:
     """Shared memory, and what is known of resources.
 
-    *broken* names a rule to be broken, which shows that the checks can fail: ``"overtaking"`` leaves without a look at
-    who waits, ``"unguarded"`` makes a resource whatever the population is, ``"forgetful"`` queues without a second look
-    at the places, ``"racing"`` looks at the places and takes one in two steps, ``"trusting"`` does not look again,
-    after a resource came back, whether there are more than the limit by now.
+    *broken* names a rule to be broken, which shows that the checks can fail: ``"overtaking"`` parks without a look at
+    who waits, before or after; ``"forgetful"`` queues without a look at what is parked; ``"racing"`` looks at the gate
+    and takes a place in two steps; ``"unguarded"`` adds a resource whatever the limit is; ``"trusting"`` does not look
+    again, after a resource was parked, whether there are more places than the limit by now.
     """
 
     def __init__(self, limit: int, idle: int = 0, broken: str = "") -> None:
         self.limit, self.broken = limit, broken
         self.largest = limit  # who is inside when the limit becomes smaller may stay
-        self.taken = 0
+        self.taken = idle  # places of idle resources are taken
         self.queue: list[int] = []  # the gate's count of who waits, and the caller's queue, change together, locked
         self.locked: int | None = None
         self.served: dict[int, int] = {}  # thread -> resource passed to it; 0 is a place without one
-        self.idle = list(range(1, idle + 1))
-        self.population = idle
+        #: Two lists of idle resources, and their tags.
+        self.idle: tuple[list[int], list[int]] = ([], [])
+        self.tags = [0, 0]
+        for number in range(1, idle + 1):
+            self.idle[number % 2].append(number)
         self.owner: dict[int, int] = {}
-        self.made = idle
+        self.made = self.resources = idle
         self.inside: set[int] = set()
-        self.resources = idle
 
     def state(self) -> tuple[Any, ...]:
         return (
             self.limit, self.taken, tuple(self.queue), self.locked, tuple(sorted(self.served.items())),
-            tuple(self.idle), self.population, tuple(sorted(self.owner.items())), tuple(sorted(self.inside)),
-            self.resources, self.made,
+            tuple(self.idle[0]), tuple(self.idle[1]), tuple(self.tags), tuple(sorted(self.owner.items())),
+            tuple(sorted(self.inside)), self.resources, self.made,
         )  # fmt: skip
 
     def check(self) -> None:
@@ -53,39 +55,70 @@ class Model:
             raise Broken(f"{self.taken} places in use, with a limit of {self.largest}")
         if self.resources > self.largest:
             raise Broken(f"{self.resources} resources, with a limit of {self.largest}")
-        if len(set(self.idle)) != len(self.idle):
+        idle = self.idle[0] + self.idle[1]
+        if len(set(idle)) != len(idle):
             raise Broken("a resource is idle twice")
-        if set(self.idle) & set(self.owner):
+        if set(idle) & set(self.owner):
             raise Broken("an idle resource has an owner")
 
     def check_end(self) -> None:
         if self.queue or self.served:
             raise Broken("somebody was forgotten")
-        if self.taken or self.owner:
-            raise Broken("a place or a resource was not given back")
-        if self.population != len(self.idle) or self.resources != len(self.idle):
-            raise Broken("a resource was lost")
-        if self.resources > self.limit:
-            raise Broken(f"{self.resources} resources are kept, with a limit of {self.limit}")
+        if self.owner:
+            raise Broken("a resource was not given back")
+        idle = len(self.idle[0]) + len(self.idle[1])
+        if not idle == self.taken == self.resources:
+            raise Broken("a place or a resource was lost")
+        if idle > self.limit:
+            raise Broken(f"{idle} resources are kept, with a limit of {self.limit}")
 
     # -- what slots.h and its callers do
 
-    def pick(self, me: int) -> Generator[None, None, int]:
-        while True:
-            yield
-            if self.idle:
-                resource = self.idle.pop()
-                self.own(me, resource)
-                return resource
-            yield
-            if self.population < self.limit or self.taken > self.limit or self.broken == "unguarded":
-                self.population += 1
-                return 0
+    def gate(self) -> tuple[int, int, int]:
+        return self.taken, self.limit, len(self.queue)
+
+    def surplus(self) -> bool:
+        return self.taken > self.limit
 
     def own(self, me: int, resource: int) -> None:
         if resource in self.owner:
             raise Broken(f"resource {resource} has two owners, {self.owner[resource]} and {me}")
         self.owner[resource] = me
+
+    def pop(self, me: int, number: int) -> int:
+        if not self.idle[number]:
+            return 0
+        self.tags[number] += 1
+        resource = self.idle[number].pop()
+        self.own(me, resource)
+        return resource
+
+    def push(self, me: int, resource: int) -> None:
+        del self.owner[resource]
+        self.tags[me % 2] += 1
+        self.idle[me % 2].append(resource)
+
+    def find_parked(self, me: int) -> Generator[None, None, int]:
+        yield
+        resource = self.pop(me, me % 2)
+        if resource:
+            return resource
+        while True:
+            same, seen = True, []
+            for number in (0, 1):
+                yield
+                seen.append(self.tags[number])
+                if self.idle[number]:
+                    yield
+                    resource = self.pop(me, number)
+                    if resource:
+                        return resource
+                    same = False
+            for number in (0, 1):
+                yield
+                same = same and self.tags[number] == seen[number]
+            if same:
+                return 0
 
     def lock(self, me: int) -> Steps:
         yield
@@ -95,28 +128,35 @@ class Model:
 
     def take(self, me: int, hasty: bool = False) -> Generator[None, None, int]:
         """Take a place; -1 if there is none, 0 if a resource has to be made."""
-        yield
-        if self.taken < self.limit:
-            if self.broken == "racing":
-                yield
-            self.taken += 1
-            return (yield from self.pick(me))
+        while True:
+            yield
+            taken, limit, waiting = gate = self.gate()
+            if waiting or taken > limit:
+                break
+            resource = yield from self.find_parked(me)
+            if resource:
+                return resource
+            yield
+            if self.broken == "racing" and taken < limit:
+                self.taken += 1
+                return 0
+            if self.gate() == gate:
+                if taken >= limit:
+                    break
+                self.taken += 1
+                return 0
         if hasty:
             return -1
-        if self.broken == "forgetful":
-            yield from self.lock(me)
-            yield
-            self.queue.append(me)
+        yield from self.lock(me)
+        yield
+        if not self.queue and self.taken < self.limit:  # one operation with what follows: the gate is one word
+            self.taken += 1
             self.locked = None
-        else:
-            yield from self.lock(me)
-            yield
-            if self.taken < self.limit:  # one operation with what follows: the gate is one word
-                self.taken += 1
-                self.locked = None
-                return (yield from self.pick(me))
-            self.queue.append(me)
-            self.locked = None
+            return 0
+        self.queue.append(me)
+        if self.broken != "forgetful":
+            yield from self.serve(me)
+        self.locked = None
         while me not in self.served:
             yield
         resource = self.served.pop(me)
@@ -126,72 +166,75 @@ class Model:
 
     def give_back(self, me: int, resource: int, keep: bool = True) -> Steps:
         """Give the place and the resource back."""
-        yield
-        if keep and (self.taken > self.limit or self.population > self.limit):
-            keep = False  # slots_surplus()
         if not keep:
             del self.owner[resource]
             self.resources -= 1
-            resource = 0
-            yield
-            self.population -= 1
-        yield
-        if self.owed():
-            yield from self.pass_on(me, resource)
-        else:
-            if resource:
-                del self.owner[resource]
-                self.idle.append(resource)
-                resource = 0
-            yield
-            if self.owed():
-                yield from self.pass_on(me, resource)
-            else:
-                self.taken -= 1
-        yield
-        if self.population > self.limit and self.broken != "trusting":
-            yield from self.lock(me)
-            yield from self.trim(me, 1)
-            self.locked = None
-
-    def owed(self) -> bool:
-        return bool(self.queue) and self.taken <= self.limit and self.broken != "overtaking"
-
-    def pass_on(self, me: int, resource: int) -> Steps:
-        """Give a place, and the resource that belongs to it, to the first who waits."""
-        yield from self.lock(me)
-        while True:
-            yield
-            if self.owed():
-                if not resource:
-                    resource = yield from self.pick(me)
-                if resource:
-                    del self.owner[resource]
-                yield
-                self.served[self.queue.pop(0)] = resource
-                break
-            if resource:
-                del self.owner[resource]
-                self.idle.append(resource)
-                resource = 0
             yield
             if not self.owed():
                 self.taken -= 1
-                break
+                return
+            yield from self.lock(me)
+            yield
+            if self.owed():
+                self.served[self.queue.pop(0)] = 0
+            else:
+                self.taken -= 1
+            self.locked = None
+            return
+        yield
+        waits = bool(self.queue) and self.broken != "overtaking"
+        if self.surplus() or waits:
+            yield from self.settle(me, resource)
+            return
+        yield
+        self.push(me, resource)
+        yield
+        waits = bool(self.queue) and self.broken != "overtaking"
+        if (self.surplus() and self.broken != "trusting") or waits:
+            yield from self.settle(me, 0)
+
+    def owed(self) -> bool:
+        return bool(self.queue) and not self.surplus()
+
+    def settle(self, me: int, resource: int) -> Steps:
+        """See to who waits and what is too many; *resource* comes back, or 0 if it is parked."""
+        yield from self.lock(me)
+        yield
+        if not resource:
+            if self.surplus():
+                resource = yield from self.find_parked(me)
+                if resource:
+                    self.drop(resource)
+        elif self.surplus():
+            self.drop(resource)
+        elif self.queue:
+            del self.owner[resource]
+            self.served[self.queue.pop(0)] = resource
+        else:
+            self.push(me, resource)
+        yield from self.serve(me)
         self.locked = None
 
-    def trim(self, me: int, most: int) -> Steps:
-        """Remove idle resources for which there is no room; the lock is held."""
-        while most:
+    def drop(self, resource: int) -> None:
+        del self.owner[resource]
+        self.resources -= 1
+        self.taken -= 1
+
+    def serve(self, me: int) -> Steps:
+        """Give free places to who waits; the lock is held."""
+        while True:
             yield
-            if self.population <= self.limit or not self.idle:
-                break
-            # What is being closed does not count as a resource any more: nobody will get it.
-            self.idle.pop(0)
-            self.resources -= 1
-            yield
-            self.population -= 1
-            most -= 1
+            if not self.owed():
+                return
+            resource = yield from self.find_parked(me)
+            if resource:
+                del self.owner[resource]
+            else:
+                yield
+                if self.taken >= self.limit:
+                    return
+                self.taken += 1
+            self.served[self.queue.pop(0)] = resource
 
     def resize(self, me: int, limit: int) -> Steps:
         """Change the limit; who waits gets the places that there are more."""
@@ -200,14 +243,13 @@ class Model:
         self.limit = limit
         while True:
             yield
-            if not self.queue or self.taken >= self.limit:
+            if not self.surplus():
                 break
-            self.taken += 1
-            resource = yield from self.pick(me)
-            if resource:
-                del self.owner[resource]
-            self.served[self.queue.pop(0)] = resource
-        yield from self.trim(me, 99)
+            resource = yield from self.find_parked(me)
+            if not resource:
+                break
+            self.drop(resource)
+        yield from self.serve(me)
         self.locked = None
 
     def use(self, me: int, *, times: int = 1, hasty: bool = False, keep: bool = True) -> Steps:
@@ -230,15 +272,21 @@ class Model:
     def put(self, me: int) -> Steps:
         """Add an idle resource."""
         yield
-        if self.population < self.limit:
-            self.population += 1
+        if self.taken < self.limit or self.broken == "unguarded":
+            self.taken += 1
             yield
             self.made += 1
             self.resources += 1
-            self.idle.append(self.made)
+            self.owner[self.made] = me
+            self.push(me, self.made)
+            yield
+            if self.queue:
+                yield from self.lock(me)
+                yield from self.serve(me)
+                self.locked = None
 
 
-def explore(make: Callable[[], tuple[Model, list[Steps]]], most_states: int = 200_000) -> int:
+def explore(make: Callable[[], tuple[Model, list[Steps]]], most_states: int = 400_000) -> int:
     """Run the threads that *make* returns in every order; return the number of states that there are.
 
     Raises:

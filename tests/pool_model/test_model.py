@@ -60,7 +60,7 @@ def test_in_every_order_a_resized_pool_has_the_new_size(limit, idle, uses, sizes
         ("overtaking", 1, 0, 0, (), "for ever"),
         ("forgetful", 1, 0, 0, (), "for ever"),
         ("racing", 1, 0, 0, (), "places in use"),
-        ("unguarded", 1, 0, 1, (), "resources, with a limit"),
+        ("unguarded", 1, 1, 1, (), "places in use, with a limit of 1"),
         ("trusting", 2, 0, 0, (1,), "resources are kept, with a limit of 1"),
     ],
 )

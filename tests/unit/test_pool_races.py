@@ -395,7 +395,7 @@ def test_a_connection_with_another_idea_of_equality_is_filed_by_that():
     one, two = Odd("memory://"), Odd("amqp://elsewhere")
     assert pools.connections[one] is pools.connections[two]
     assert pools.connections[one] is not pools.connections[Connection("memory://")]
-    assert list(pools.connections)[0] == "odd"
+    assert "odd" in list(pools.connections)
 
 
 # -- deadlocks
