@@ -8,7 +8,9 @@ cdef class Deliveries:
     cdef bint is_closed
     cdef object close_error_
     cdef public dict callbacks
-    cdef public tuple held_back
+    #: Whether there are batches that are held back.
+    cdef bint holds_back
+    cdef tuple held_back_
     cdef public set no_ack_consumers
     cdef public set unacked
     cdef public object delivered_as

@@ -46,6 +46,18 @@ cdef class Deliveries:
             self.close_error_, value = value, self.close_error_
             self.is_closed = self.close_error_ is not None
 
+    @property
+    def held_back(self):
+        """Batches of publishes that go before anything else that is written."""
+        with cython.critical_section(self):
+            return self.held_back_
+
+    @held_back.setter
+    def held_back(self, tuple value not None):
+        with cython.critical_section(self):
+            self.held_back_, value = value, self.held_back_
+            self.holds_back = len(self.held_back_) > 0
+
     def settle(self, delivery_tag, bint multiple=False):
         """Note that a delivery is settled; with *multiple*, all up to it, and all at once for tag 0."""
         cdef set unacked = self.unacked

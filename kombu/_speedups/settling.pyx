@@ -28,7 +28,7 @@ def basic_ack(self, delivery_tag, multiple=False, argsig="Lb"):
 cdef int settle(object channel, Deliveries deliveries, object delivery_tag, bint multiple) except -1:
     cdef Inbound receiver = deliveries.receiver
     cdef Writer writer = deliveries.writer
-    if deliveries.held_back:
+    if deliveries.holds_back:
         channel.send_held_back()
     if deliveries.is_closed or channel.connection is None:
         channel.refuse_tag(delivery_tag)
