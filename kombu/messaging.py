@@ -203,7 +203,7 @@ class Producer(_pool.Lent):
             and headers is None and declare is None and expiration is None and compression is None
             and not (properties or retry or self.compression or confirm_callback)
             and (exchange is None or type(exchange) is str)
-            and plans.ready and getattr(self._publish, "__func__", None) is _publish_once
+            and (plans.declared is None or plans.ident in plans.declared) and getattr(self._publish, "__func__", None) is _publish_once
         ):
             return self._publish_planned(
                 plans, body, self.routing_key if routing_key is None else routing_key,
@@ -284,6 +284,9 @@ class Producer(_pool.Lent):
         batch = self._batch_local.current
         if batch is None:
             return plans.channel.publish_planned(plan, body, timeout, confirm_timeout)
+        session = batch.session
+        if session is not None and session.channel is plans.channel and not batch.aborted:
+            return session.publish_planned(plan, body, timeout, confirm_timeout)
         return batch.publish_planned(plans.channel, plan, body, timeout, confirm_timeout)
 
     def _publish(

@@ -20,7 +20,7 @@ class Deliveries:
     Attributes:
         close_error: what closed the channel, while it is closed by the broker.
         callbacks: consumer tag to what is called for each delivery.
-        held_back: batches of publishes that go before anything else that is written; ``send_held_back()`` of the channel
+        held_back: batches of publishes that go before anything else that is written; the channel's ``send_held_back()``
             writes them.
         no_ack_consumers: tags of the consumers whose deliveries count as acknowledged.
         unacked: tags of the deliveries that await an acknowledgement.

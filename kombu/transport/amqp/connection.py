@@ -34,8 +34,13 @@ __all__ = ("Connection",)
 
 logger = logging.getLogger("amqp")
 
+_ACK = spec.Basic.Ack
+
 #: Seconds that :meth:`Connection.close` waits for the peer to agree, and a channel's close likewise.
 CLOSE_TIMEOUT = 5.0
+
+#: Events that are dispatched at the most before a publish that found them there goes on.
+READ_AT_ONCE = 1000
 
 #: Seconds that a confirmed publish waits for the broker's answer.
 CONFIRM_TIMEOUT = 30.0
@@ -240,6 +245,11 @@ class Connection(AwaitsReplies, amqp.Connection):
             self._receiver.fail(stray)
             raise stray from None
         if content is None:
+            if method_sig == _ACK and channel_id and len(payload) == 13:
+                # As many as there are publishes, in confirm mode.
+                if not channel.is_closing:
+                    channel._on_basic_ack(int.from_bytes(payload[4:12], "big"), payload[12] & 1 == 1)
+                return
             try:
                 arguments = channel.decode_method(method_sig, payload)
             except IrrecoverableConnectionError as error:
@@ -277,6 +287,16 @@ class Connection(AwaitsReplies, amqp.Connection):
                 if not self._unreported:
                     self._receiver.on_drain = None
                 raise error
+
+    def read_waiting(self) -> None:
+        """Dispatch what has arrived, where no consumer's callback could run by that, and no other thread is at it."""
+        receiver = self._receiver
+        if receiver is None or self.receives:
+            return
+        try:
+            receiver.drain_events(0, READ_AT_ONCE)
+        except TimeoutError:
+            return
 
     @property
     def receives(self) -> bool:

@@ -52,7 +52,7 @@ class Plans:
         exchange: the producer's, whose declaration is looked for; None where none is declared.
     """
 
-    __slots__ = ("_declared", "_ident", "channel", "known", "windows")
+    __slots__ = ("channel", "declared", "ident", "known", "windows")
 
     def __init__(self, channel: Any, exchange: Any = None) -> None:
         self.channel = channel
@@ -60,16 +60,12 @@ class Plans:
         self.windows = () if channel.confirm_window is None else (channel.confirm_window,)
         #: Key -> plan.
         self.known: dict[Any, Plan] = {}
-        self._declared: Any = None
-        self._ident: Any = None
+        #: What has been declared on the connection, and what of that has to be; None where nothing has.
+        self.declared: Any = None
+        self.ident: Any = None
         if exchange is not None:
-            self._declared = channel.connection.client.declared_entities
-            self._ident = hash(exchange)
-
-    @property
-    def ready(self) -> bool:
-        """Whether there is nothing to declare."""
-        return self._declared is None or self._ident in self._declared
+            self.declared = channel.connection.client.declared_entities
+            self.ident = hash(exchange)
 
     def make(
         self, key: Any, priority: Any, content_type: Any, content_encoding: Any, properties: dict[str, Any],

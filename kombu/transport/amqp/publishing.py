@@ -334,12 +334,16 @@ class Publishes(AwaitsReplies):
         if wait is None:
             wait = connection.confirm_timeout
         deadline = None
+        window.check_process()
+        outstanding, size = window.outstanding, window.size
         while True:
-            if len(window) >= window.size:
+            if len(outstanding) >= size:
                 deadline = self._await_room(wait, deadline)
             with self._opening:
-                closings = self._before_confirmed()
-                if len(window) >= window.size:
+                closings = self.closings
+                if not self._confirm_selected or self.close_error is not None:
+                    closings = self._before_confirmed()
+                if len(outstanding) >= size:
                     # Another thread was faster.
                     continue
                 buffers = encode(connection)

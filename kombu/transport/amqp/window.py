@@ -40,7 +40,7 @@ class Confirmation(promise):
     """
 
     # What vine keeps in slots, here on the class until it changes: to fill them all would cost as much as a publish.
-    fun = value = reason = on_error = None
+    fun = reason = on_error = None
     args: Any = ()
     kwargs: Any = {}
     ready = failed = cancelled = ignore_result = weak = False
@@ -66,6 +66,11 @@ class Confirmation(promise):
     def __repr__(self) -> str:
         state = "confirmed" if self.ready else f"failed: {self.reason!r}" if self.failed else "outstanding"
         return f"<Confirmation of publish {self.delivery_tag} to {self.exchange!r}/{self.routing_key!r}: {state}>"
+
+    @property
+    def value(self) -> Any:
+        """What listeners are called with, once it is ready: positional and keyword arguments."""
+        return ((self.delivery_tag,), {}) if self.ready else None
 
     @property
     def settled(self) -> bool:
@@ -227,6 +232,8 @@ class ConfirmWindow:
                 f"nothing was published: {len(self.outstanding)} publishes are unconfirmed, confirm_window is "
                 f"{self.size}, and the broker did not answer within {timeout:g} seconds"
             ) from None
+        # Where there is one answer there are more, and one at a time would cost each publish a wait.
+        self.channel.connection.read_waiting()
 
     # -- answers
 
@@ -267,7 +274,18 @@ class ConfirmWindow:
 
         Whoever listens is told.  An exception raised there comes out of this when all others have been told.
         """
-        failure = self._tell(self._take(tag, multiple, error))
+        if not multiple and error is None and not self._mandatory:
+            # Most answers, and nothing to tell of most of those.
+            with self._lock:
+                confirmation = self.outstanding.pop(tag, None)
+                if confirmation is None:
+                    return
+                confirmation.ready = True
+            if confirmation._svpending is None:
+                return
+            failure = self._tell([confirmation])
+        else:
+            failure = self._tell(self._take(tag, multiple, error))
         if failure is not None:
             raise failure
 
@@ -312,7 +330,6 @@ class ConfirmWindow:
                     mandatory.pop(each, None)
                     reason = error or confirmation.returned
                 if reason is None:
-                    confirmation.value = ((each,), {})
                     confirmation.ready = True
                     if confirmation._svpending is not None:
                         noteworthy.append(confirmation)
