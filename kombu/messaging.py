@@ -203,7 +203,8 @@ class Producer(_pool.Lent):
             and headers is None and declare is None and expiration is None and compression is None
             and not (properties or retry or self.compression or confirm_callback)
             and (exchange is None or type(exchange) is str)
-            and (plans.declared is None or plans.ident in plans.declared) and getattr(self._publish, "__func__", None) is _publish_once
+            and (plans.declared is None or plans.ident in plans.declared)
+            and getattr(self._publish, "__func__", None) is _publish_once
         ):
             return self._publish_planned(
                 plans, body, self.routing_key if routing_key is None else routing_key,

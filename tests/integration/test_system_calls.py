@@ -124,6 +124,33 @@ def test_a_small_publish_is_one_write(rabbit: Rabbit, queue_name: str, tmp_path:
     assert len(on(fd, calls, READS)) <= 20
 
 
+BATCH = """
+from kombu import Connection, Producer, Queue
+url, name = sys.argv[1:]
+connection = Connection(url)
+producer = Producer(connection, routing_key=name)
+Queue(name, durable=False)(connection.default_channel).declare()
+for _ in range(2):
+    producer.publish("planned from here on")
+say("begin", connection.connection.sock.fileno())
+for _ in range(10):
+    with producer.batch():
+        for n in range(100):
+            producer.publish("x" * 20)
+say("end")
+"""
+
+
+def test_a_batch_is_one_write(rabbit: Rabbit, queue_name: str, tmp_path: Path) -> None:
+    with Traced(BATCH, rabbit.url(), queue_name, folder=tmp_path) as script:
+        fd = int(script.expect("begin")[0])
+        script.expect("end")
+        script.finish()
+        calls = script.calls("begin", "end")
+    assert len(on(fd, calls, WRITES)) == 10
+    assert changes_of_timeout(fd, calls) == []
+
+
 HALF = """
 import time
 from kombu import Connection, Consumer, Queue

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from amqp.exceptions import RecoverableConnectionError
+
 from ..._core import frames, publish
 
 __all__ = ("Plan", "Plans")
@@ -36,10 +38,17 @@ class Plan:
         self.renew(channel)
 
     def renew(self, channel: Any) -> Any:
-        """Make the frames again, for the channel as it is now, and return them."""
+        """Make the frames again, for the channel as it is now, and return them.
+
+        Raises:
+            amqp.exceptions.RecoverableConnectionError: the channel is closed.
+        """
+        connection = channel.connection
+        if connection is None:
+            raise RecoverableConnectionError("connection already closed")
         self.frames = publish.PublishPlan(
             channel.channel_id, self.exchange, self.routing_key, bool(self.mandatory), bool(self.immediate),
-            self.properties, channel.connection.frame_max,
+            self.properties, connection.frame_max,
         )
         return self.frames
 
