@@ -7,15 +7,16 @@ need more than kombu 5.7 has, with which all of this passes too.
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import deque_transport
+import interpreter
 import sqlite_transport
 from kombu import Connection, Consumer, Exchange, Message, Producer, Queue, pidbox
 from kombu.asynchronous import Hub
@@ -402,33 +403,29 @@ def test_an_error_of_a_consumer_leaves_the_loop_and_loses_no_message(
 # -- What only one of them can be asked.
 
 
-def _consume_in_another_process(broker: dict[str, str], count: int, results: Any) -> None:
-    with Connection("localhost", **broker) as connection:
-        seen: list[Any] = []
-
-        def take(body: Any, message: Message) -> None:
-            seen.append(body)
-            message.ack()
-
-        with Consumer(connection, Queue("tasks", Exchange("tasks", "direct"), "tasks"), callbacks=[take]):
-            while len(seen) < count:
-                connection.drain_events(timeout=10)
-        results.put(seen)
+CONSUMER = """
+import sys
+sys.path.append(sys.argv[1])
+from kombu import Connection, Consumer, Exchange, Queue
+seen = []
+def take(body, message):
+    seen.append(body)
+    message.ack()
+queue = Queue("tasks", Exchange("tasks", "direct"), "tasks")
+with Connection("localhost", transport="sqlite_transport:Transport", virtual_host=sys.argv[2]) as connection:
+    with Consumer(connection, queue, callbacks=[take]):
+        while len(seen) < 50:
+            connection.drain_events(timeout=10)
+print(seen)
+"""
 
 
 @pytest.mark.parametrize("broker", ["sqlite"], indirect=True)
 def test_processes_share_what_is_in_a_file(broker: dict[str, str], connection: Connection, tasks: Any) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    results = spawn.Queue()
-    process = spawn.Process(target=_consume_in_another_process, args=(broker, 50, results), daemon=True)
-    process.start()
-    try:
-        publish(connection, tasks, *range(50))
-        assert results.get(timeout=30) == list(range(50))
-    finally:
-        process.join(30)
-        process.kill()
-        results.close()
+    support = str(Path(sqlite_transport.__file__).parent)
+    with Background(publish, connection, tasks, *range(50)):
+        done = interpreter.run(CONSUMER, support, broker["virtual_host"])
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{list(range(50))}\n", "")
 
 
 @pytest.mark.parametrize("broker", ["sqlite"], indirect=True)
