@@ -89,7 +89,8 @@ def tree_digest() -> str:
 
 
 def _environment(name: str) -> Path:
-    folder = FOLDER / f"{name}-{sys.version_info.major}.{sys.version_info.minor}"
+    # A free-threaded interpreter has a flag.
+    folder = FOLDER / f"{name}-{sys.version_info.major}.{sys.version_info.minor}{sys.abiflags}"
     python = folder / "bin" / "python"
     if not python.exists():
         venv.create(folder, with_pip=True)

@@ -285,7 +285,14 @@ def _filled(text: str) -> str:
 
 def _value(results: Results, workload: str, side: str) -> str:
     spread = results.spread(workload, side)
-    return "-" if spread is None else number(spread.median) + METRICS[results.metric(workload)].unit
+    if spread is None:
+        return "-"
+    metric = results.metric(workload)
+    text = number(spread.median) + METRICS[metric].unit
+    if metric == "p50":
+        p99 = Spread.of(run["p99_us"] for run in results.of(workload, side))
+        text += f", p99 {number(p99.median)}"
+    return text
 
 
 def readme_tables(results: Results, about: dict[str, Any], titles: dict[str, str]) -> str:

@@ -438,6 +438,8 @@ def show(results: dict[str, Any]) -> None:
     if judged:
         print("\ngoals")
         print(verdict_text(judged))
+    for side, reason in results["unavailable"].items():
+        print(f"left out: {TITLES[side]}: {reason}")
     for failure in results["failures"]:
         print(f"FAILED: {failure['workload']}, {TITLES[failure['side']]}: {failure['error']}")
 

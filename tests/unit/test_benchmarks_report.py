@@ -233,3 +233,56 @@ def test_every_side_takes_part_or_has_a_reason():
             told = {*workload.sides, *workload.left_out}
             assert told == set(SIDES), workload.key
             assert not set(workload.sides) & set(workload.left_out), workload.key
+
+
+# -- what a client compares
+
+
+@pytest.fixture
+def check():
+    import measure
+
+    made = measure.Check({"content": "json", "size": 256, "warm": 3})
+    for number in range(3):
+        made.one(number, made.expected(number))
+    return made
+
+
+def failed():
+    import measure
+
+    return measure.Failed
+
+
+def total(numbers):
+    return sum(1_000_000_000 + number for number in numbers)
+
+
+def test_messages_that_are_as_they_were_sent_pass(check):
+    check.begin()
+    check.end(3, 10, total(range(3, 10)), check.expected(9))
+
+
+def test_a_first_message_with_another_body_fails(check):
+    check.one(3, {**check.expected(3), "note": "another"})
+    with pytest.raises(failed(), match="first messages"):
+        check.begin()
+
+
+def test_a_message_that_came_twice_in_place_of_another_fails(check):
+    with pytest.raises(failed(), match="the sum over 7 messages"):
+        check.end(3, 10, total([3, 4, 5, 5, 7, 8, 9]), check.expected(9))
+
+
+def test_a_last_message_with_another_body_fails(check):
+    with pytest.raises(failed(), match="message 10 is not the one"):
+        check.end(3, 10, total(range(3, 10)), {**check.expected(9), "note": "another"})
+
+
+def test_what_the_peer_has_not_seen_is_named():
+    import run as suite
+
+    seen = {"delivered": 10, "acked": 9}
+    suite.expect(seen, delivered=10)
+    with pytest.raises(suite.WrongResult, match="acked 9 instead of 10"):
+        suite.expect(seen, delivered=10, acked=10)

@@ -25,6 +25,7 @@ pytestmark = [
 
 if SUITE.is_dir():
     sys.path.append(str(SUITE))
+    import sides
     import streamer
     from contents import content, fnv
 
@@ -103,6 +104,33 @@ def test_the_peer_confirms_and_compares_publishes(size):
         seen = peer.report()
     assert (seen["publishes"], seen["confirmed"], seen["different"]) == (6, 6, 1)
     assert (seen["first_body"], seen["content_type"]) == (fnv(body), "text/x")
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["consumer.c:11:10: fatal error: amqp.h: No such file or directory", "ld: cannot find -lrabbitmq: No such file"],
+)
+def test_a_missing_library_for_c_is_told_with_what_to_install(monkeypatch, said):
+    def compiled(*_):
+        raise streamer.CannotCompile(said)
+
+    monkeypatch.setattr(sides, "compiled", compiled)
+    with pytest.raises(sides.Unavailable, match="apt-get install librabbitmq-dev"):
+        sides.SIDES["librabbitmq"].prepare()
+
+
+def test_what_the_compiler_says_of_a_program_is_told(monkeypatch, tmp_path):
+    (tmp_path / "peer").mkdir()
+    (tmp_path / "peer" / "broken.c").write_text("not C")
+    monkeypatch.setattr(streamer, "HERE", tmp_path)
+    with pytest.raises(streamer.CannotCompile, match="broken.c does not compile"):
+        streamer.compiled("broken")
+
+
+def test_a_missing_compiler_is_told(monkeypatch):
+    monkeypatch.setenv("CC", "no-such-compiler")
+    with pytest.raises(streamer.CannotCompile, match="no C compiler 'no-such-compiler'; set CC"):
+        streamer.compiled("consumer")
 
 
 def run(arguments, folder, tmp_path):
