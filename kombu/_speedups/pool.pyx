@@ -809,9 +809,18 @@ cdef extern from *:
     """
     /* Changes whenever a class or one of its bases does; 0 while nobody has looked anything up since. */
     #define pool_version_of(thing) (Py_TYPE(thing)->tp_version_tag)
+    #define pool_lends(thing, lender) PyObject_TypeCheck((PyObject *)(thing), (PyTypeObject *)(lender))
+    #ifdef Py_GIL_DISABLED
+    /* Make a function immortal, which it is anyway: what every thread calls is counted by all of them, in one word. */
+    #define pool_keep(thing) Py_SET_REFCNT(thing, PY_SSIZE_T_MAX)
+    #else
+    #define pool_keep(thing) ((void)(thing))
+    #endif
     #define pool_delattr(thing, name) PyObject_GenericSetAttr(thing, name, NULL)
     """
     unsigned int pool_version_of(object thing)
+    bint pool_lends(void *thing, void *lender)
+    void pool_keep(object thing)
     int pool_delattr(object thing, object name) except -1
     int PyObject_GenericSetAttr(object thing, object name, object value) except -1
 
@@ -982,15 +991,17 @@ cdef class Lender:
         return self.new()
 
     cdef object _lend(self, bint block, timeout):
-        cdef uint32_t index, spare = SLOTS_NONE
-        cdef SlotPool places
-        cdef slot_t *slot
-        cdef double since = 0.0
-        cdef int own
         if self._generation != _generation:
             self._after_fork()
-        places = self._places
-        own = self._hooks()
+        # The pool keeps its places alive.  A reference of its own would be counted, by all threads, in one word.
+        cdef void *places = <void *>self._places
+        return self._lend_from(<SlotPool>places, block, timeout)
+
+    cdef object _lend_from(self, SlotPool places, bint block, timeout):
+        cdef uint32_t index, spare = SLOTS_NONE
+        cdef slot_t *slot
+        cdef double since = 0.0
+        cdef int own = self._hooks()
         if timeout is not None:
             since = monotonic()
         item = places._take(block, timeout, &index)
@@ -1036,13 +1047,15 @@ cdef class Lender:
         return 0
 
     cdef int _take_back(self, resource) except -1:
-        cdef uint32_t index
-        cdef SlotPool places
-        cdef bint keep = False
-        cdef int own
         if self._generation != _generation:
             self._after_fork()
-        places = self._places
+        cdef void *places = <void *>self._places
+        return self._take_back_to(<SlotPool>places, resource)
+
+    cdef int _take_back_to(self, SlotPool places, resource) except -1:
+        cdef uint32_t index
+        cdef bint keep = False
+        cdef int own
         index = places._seize(resource)
         if index == SLOTS_NONE:
             self._release_stray(resource)
@@ -1093,13 +1106,15 @@ cdef class Lent:
 
     def release(self):
         """Give this back to the pool that it came from, if it came from one; harmless where that was done before."""
-        pool = self._pool
-        if pool is None:
-            return
-        if isinstance(pool, Lender) and (<Lender>pool)._hooks() & OWN_RELEASE:
+        # Not held here: the pool is kept by whoever made this its resource.
+        cdef void *pool = <void *>self._pool
+        if not pool_lends(pool, <void *>Lender):
+            if self._pool is not None:
+                self._pool.release(self)
+        elif (<Lender>pool)._hooks() & OWN_RELEASE:
             (<Lender>pool)._take_back(self)
         else:
-            pool.release(self)
+            self._pool.release(self)
 
 
 @cython.final
@@ -1119,11 +1134,11 @@ cdef class Return:
 
     def __call__(self):
         """Return the resource to its pool; harmless where that was done before."""
-        pool = self.pool
-        if isinstance(pool, Lender) and (<Lender>pool)._hooks() & OWN_RELEASE:
-            (<Lender>pool)._take_back(self.resource)
+        cdef void *pool = <void *>self.pool
+        if pool_lends(pool, <void *>Lender) and (<Lender>pool)._hooks() & OWN_RELEASE:
+            (<Lender>pool)._take_back(<object><void *>self.resource)
         else:
-            pool.release(self.resource)
+            self.pool.release(self.resource)
 
 
 # -- producers -------------------------------------------------------------------------------------------------------
@@ -1334,3 +1349,7 @@ cdef class PoolMap(dict):
             self._known_version = pool_version_of(key)
         pool = (<dict>self).get(_identity(key))
         return self.__missing__(key) if pool is None else pool
+
+
+for _hot in (Lender.acquire, Lender.release, Lent.release, Return.__call__, PoolMap.__getitem__):
+    pool_keep(_hot)
