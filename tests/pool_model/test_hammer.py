@@ -14,7 +14,8 @@ STAND_INS = Path(__file__).with_name("microsoft")
 ADDRESS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 #: The branch for Microsoft's compiler, with stand-ins for what it has built in.  ThreadSanitizer would take its plain
 #: loads for races.
-MICROSOFT = ["-D_MSC_VER=1940", "-D__int64=long long", "-D__declspec(what)=__thread", "-U__clang__", f"-I{STAND_INS}", *ADDRESS]
+MICROSOFT = ["-D_MSC_VER=1940", "-D__int64=long long", "-D__declspec(what)=__thread", "-U__clang__"]
+MICROSOFT += [f"-I{STAND_INS}", *ADDRESS]
 FLAGS = {
     "thread": ["-fsanitize=thread"],
     "address": ADDRESS,
