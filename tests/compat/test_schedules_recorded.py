@@ -31,7 +31,13 @@ DIFFERENT = {
     "nothing": "The event loop",
     "removed": "The event loop",
     "timers alone": "The event loop",
+    # Which 5.7 leaves to other transports.
+    "kombu.transport.pyamqp.Transport implements": "``Producer.batch()``",
+    "kombu.transport.pyamqp.SSLTransport implements": "``Producer.batch()``",
 }
+
+#: What 5.7 has not got.
+ADDED = {"exceptions.ConfirmError": "Confirms"}
 
 #: What is left out where an operation is repeated: 5.7 makes no pause before it connects again, and after an error of a
 #: channel it goes on with the one that is closed.
@@ -63,11 +69,11 @@ def test_answer_equals_that_of_5_7(answers: Any, section: str, name: str) -> Non
 
 
 def test_the_same_questions_were_asked(answers: Any) -> None:
-    assert {section: list(each) for section, each in answers.items()} == {
+    assert {section: [name for name in each if name not in ADDED] for section, each in answers.items()} == {
         section: list(each) for section, each in RECORD.items()
     }
 
 
 @pytest.mark.skipif(not documentation.pages(), reason="the tests stand without the documentation here")
 def test_what_differs_is_documented() -> None:
-    assert {*DIFFERENT.values(), REPEATED} <= documentation.differences()
+    assert {*DIFFERENT.values(), *ADDED.values(), REPEATED} <= documentation.differences()
