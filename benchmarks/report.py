@@ -13,6 +13,9 @@ from targets import CONSUMING, NOTHING_SLOWER, PURE_CONSUMING, TARGETS
 Run = dict[str, Any]
 
 BASE = "kombu57"
+#: The peer's share of the time from which on the client waits for it.
+BUSY = 0.8
+
 BEGIN, END = ".. benchmarks begin", ".. benchmarks end"
 
 
@@ -130,6 +133,11 @@ class Results:
             METRICS[metric].ratio(figure(mine[each], metric), figure(theirs[each], metric)) for each in both
         )
 
+    def peer_share(self, workload: str, side: str) -> float:
+        """Return which share of the time the streaming peer was at work, the median over the rounds; 0 without one."""
+        runs = [run for run in self.of(workload, side) if "peer" in run]
+        return statistics.median(run["peer"]["cpu"] / run["seconds"] for run in runs) if runs else 0.0
+
 
 # -- goals
 
@@ -166,11 +174,12 @@ def judged(ratio: Spread | None, at_least: float, aim: float | None) -> str:
 
 
 def verdicts(results: Results) -> list[Verdict]:
-    """Return what the runs say about each goal whose workload was run."""
+    """Return what the runs say about each goal whose workload was run, if its side took part in anything."""
     made = []
     ran = results.workloads()
+    took_part = {run["side"] for run in results.runs}
     for target in TARGETS:
-        if target.workload not in ran:
+        if target.workload not in ran or target.side not in took_part:
             continue
         ratio = results.ratio(target.workload, target.side, target.base)
         goal = results.title(target.workload) + (f", {target.note}" if target.note else "")
@@ -256,7 +265,9 @@ def workload_text(results: Results, workload: str, titles: dict[str, str]) -> st
         if metric == "p50":
             p99 = Spread.of(run["p99_us"] for run in runs)
             rows[-1][1] += f", p99 {p99.text()}"
-    return f"{results.title(workload)}\n" + text_table(rows)
+    busy = [titles.get(side, side) for side in results.sides(workload) if results.peer_share(workload, side) > BUSY]
+    note = f"\nthe peer was as busy as these clients, which may be faster than it: {', '.join(busy)}" if busy else ""
+    return f"{results.title(workload)}\n{text_table(rows)}{note}"
 
 
 def verdict_text(made: Sequence[Verdict]) -> str:

@@ -120,11 +120,10 @@ def batches(order: Order) -> Result:
 
     def on_batch(batch: Any) -> None:
         nonlocal seen, total, last
-        for message in batch:
-            last = message.payload
+        for last in batch.payloads:
             total += len(last)
         if seen < check.warm:
-            early.extend(message.payload for message in batch)
+            early.extend(batch.payloads)
         seen += len(batch)
         batch.ack()
 

@@ -13,7 +13,19 @@ pytestmark = pytest.mark.skipif(not SUITE.is_dir(), reason="the tests stand with
 
 if SUITE.is_dir():
     sys.path.append(str(SUITE))
-    from report import Results, Spread, growth, judged, number, readme_tables, replaced, rst_table, text_table, verdicts
+    from report import (
+        Results,
+        Spread,
+        growth,
+        judged,
+        number,
+        readme_tables,
+        replaced,
+        rst_table,
+        text_table,
+        verdicts,
+        workload_text,
+    )
     from sides import SIDES
     from targets import CONSUMING, TARGETS
     from workloads import WORKLOADS, Workload
@@ -98,6 +110,13 @@ def test_rounds_that_only_one_side_finished_do_not_count():
     results = Results([run("kombu57", 1.0), run("ours", 0.1), run("ours", 0.001, round_=2)])
     assert results.ratio("consume-raw", "ours").high == pytest.approx(10.0)
     assert Results([run("ours", 1.0)]).ratio("consume-raw", "ours") is None
+
+
+def test_a_peer_that_the_client_waits_for_is_told():
+    runs = [run("kombu57", 1.0, peer={"cpu": 0.1}), run("ours", 0.1, peer={"cpu": 0.09})]
+    text = workload_text(Results(runs), "consume-raw", TITLES)
+    assert text.endswith("may be faster than it: this, compiled core")
+    assert "may be faster" not in workload_text(Results(runs[:1]), "consume-raw", TITLES)
 
 
 # -- goals
