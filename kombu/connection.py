@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from . import exceptions, forks
 from ._core import pool as _pool
+from ._dropped import find_dropped
 from .channels import is_connection, maybe_channel
 from .failover import check_url_transport, failover_strategies, roundrobin_failover
 from .link import Link, _log_connection
@@ -455,7 +457,11 @@ class ConnectionPool(Resource):
 
 
 class ChannelPool(Resource):
-    """Share channels of *connection*, at most *limit* of them; *preload* opens that many at once."""
+    """Share channels of *connection*, at most *limit* of them; *preload* opens that many at once.
+
+    An open channel is kept by its connection.  One that was dropped without release is found, closed and reported when
+    its place is needed: at once by whoever does not wait, within a fraction of a second by who does.
+    """
 
     LimitExceeded = exceptions.ChannelLimitExceeded
 
@@ -477,3 +483,41 @@ class ChannelPool(Resource):
         if isinstance(resource, lazy):
             return True
         return _pool.channel_is_open(resource) and not self.connection._is_inherited()
+
+    def _new_slots(self) -> _pool.SlotPool:
+        slots = super()._new_slots()
+        slots.search = _Search(self)
+        return slots
+
+    def _reclaim_dropped(self) -> bool:
+        """Close the channels that were dropped without release; return whether there were any."""
+        slots = self._slots
+        dropped = find_dropped(slots.out_resources())
+        found = False
+        while dropped:
+            channel = dropped.pop()
+            if not slots.withdraw(channel):
+                continue
+            found = True
+            try:
+                self._part_with(channel, self.connection.maybe_close_channel)
+            finally:
+                surplus = slots.vacate(channel, keep=False)
+                if surplus is not _pool.VACANT:
+                    self._close_surplus(surplus)
+            if slots.lost is not None:
+                slots.lost()
+        return found
+
+
+class _Search:
+    """Let a pool of channels search for those that were dropped, without keeping the pool alive."""
+
+    __slots__ = ("_owner",)
+
+    def __init__(self, owner: ChannelPool) -> None:
+        self._owner = weakref.ref(owner)
+
+    def __call__(self) -> bool:
+        owner = self._owner()
+        return owner is not None and owner._reclaim_dropped()

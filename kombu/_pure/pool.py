@@ -67,6 +67,9 @@ UNLIMITED: Final = 2**21 - 1
 
 _FOREVER: Final = float("inf")
 
+#: Seconds that somebody waits before a search for places that were lost, and between two.
+_SEARCH_AFTER: Final = 0.2
+
 _generation = 0
 
 
@@ -166,7 +169,8 @@ class SlotPool:
 
     A resource that is out is not kept alive.  When it is gone without having come back, its place is free again, and
     *lost* is called, if it is there.  *unwanted* is called, if it is there, with what is to be closed because the limit
-    became smaller while whoever got it was interrupted.
+    became smaller while whoever got it was interrupted.  *search* is called, if it is there, when there is no place: it
+    frees those of resources that are dropped and yet not gone, and returns whether there were any.
 
     All methods may be called from any thread, and from finalizers.
 
@@ -177,7 +181,7 @@ class SlotPool:
 
     __slots__ = (
         "__weakref__", "_alert", "_closed", "_free", "_limit", "_lock", "_made", "_out", "_places", "_reclaimer",
-        "_replaced", "_reserved", "_waited", "_waiters", "_waits", "lost", "unwanted",
+        "_replaced", "_reserved", "_waited", "_waiters", "_waits", "lost", "search", "unwanted",
     )  # fmt: skip
 
     def __init__(self, limit: int = 0) -> None:
@@ -193,6 +197,8 @@ class SlotPool:
         self.lost: Callable[[], Any] | None = None
         #: Called with a resource that is to be closed, where no caller can be told.
         self.unwanted: Callable[[Any], Any] | None = None
+        #: Called without arguments, and without a lock, to free places that were lost; returns whether it did.
+        self.search: Callable[[], bool] | None = None
         # All places that there are; they are made when they are needed first.
         self._places: list[_Place] = []
         # Those that the methods of this class have reserved and not given back yet.
@@ -244,12 +250,18 @@ class SlotPool:
         """
         if block and timeout is not None and timeout < 0:
             raise ValueError(f"timeout must not be negative: {timeout!r}")
+        place = self._take_in_turn()
+        if place is FULL:
+            if block and timeout != 0:
+                return self._wait(timeout)
+            if self.search is not None and self.search():
+                return self._take_in_turn()
+        return place
+
+    def _take_in_turn(self) -> Any:
         with self._lock:
             # Who waits comes first.
-            place = CLOSED if self._closed else FULL if self._waiters else self._take()
-        if place is not FULL or not block or timeout == 0:
-            return place
-        return self._wait(timeout)
+            return CLOSED if self._closed else FULL if self._waiters else self._take()
 
     def _take(self) -> Any:
         """Take a free place, or a new one within the limit; FULL if there is neither.  The lock is held."""
@@ -279,12 +291,29 @@ class SlotPool:
                         self._waiters.remove(waiter)
                         self._set_alert()
                         return answer
-            waiter.gate.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+            if self.search is None:
+                waiter.gate.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+            else:
+                self._wait_and_search(waiter, before, timeout)
         except BaseException:
             self._stop_waiting(waiter, before, interrupted=True)
             raise
         self._stop_waiting(waiter, before)
         return waiter.answer
+
+    def _wait_and_search(self, waiter: _Waiter, since: float, timeout: float | None) -> None:
+        """Wait, and search for lost places now and then, and once more at the end."""
+        while True:
+            left = _SEARCH_AFTER if timeout is None else min(since + timeout - monotonic(), _SEARCH_AFTER)
+            if waiter.gate.acquire(timeout=max(left, 0.0)):
+                return
+            with self._lock:
+                # The first in the queue does it for all.
+                first = bool(self._waiters) and self._waiters[0] is waiter
+            if first and self.search is not None:
+                self.search()
+            if timeout is not None and since + timeout <= monotonic():
+                return
 
     def _stop_waiting(self, waiter: _Waiter, since: float, interrupted: bool = False) -> None:
         """Wait no more; a place that was given in the same moment is kept, or returned if *interrupted*."""

@@ -31,6 +31,7 @@ class SlotPool:
     closed: bool
     lost: Any
     unwanted: Any
+    search: Any
     def __init__(self, limit: int = 0) -> None: ...
     @property
     def limit(self) -> int: ...

@@ -119,6 +119,9 @@ cdef extern from *:
 
 cdef double _FOREVER = float("inf")
 
+#: Seconds that somebody waits before a search for places that were lost, and between two.
+cdef double _SEARCH_AFTER = 0.2
+
 
 cdef double _now() except? -1.0:
     if POOL_CLOCK:
@@ -225,7 +228,8 @@ cdef class SlotPool:
 
     A resource that is out is not kept alive.  When it is gone without having come back, its place is free again, and
     *lost* is called, if it is there.  *unwanted* is called, if it is there, with what is to be closed because the limit
-    became smaller while whoever got it was interrupted.
+    became smaller while whoever got it was interrupted.  *search* is called, if it is there, when there is no place: it
+    frees those of resources that are dropped and yet not gone, and returns whether there were any.
 
     All methods may be called from any thread, and from finalizers.
     """
@@ -243,6 +247,8 @@ cdef class SlotPool:
     cdef public object lost
     #: Called with a resource that is to be closed, where no caller can be told.
     cdef public object unwanted
+    #: Called without arguments, and without a lock, to free places that were lost; returns whether it did.
+    cdef public object search
 
     def __cinit__(self, Py_ssize_t limit=0):
         slots_init(&self._slots, limit)
@@ -396,6 +402,8 @@ cdef class SlotPool:
             # Parked slots are not on their lists for a moment while a pool is resized, which takes the lock.
             with self._lock:
                 answer = slots_take(&self._slots, index)
+            if answer == SLOTS_FULL and self.search is not None and self.search():
+                answer = slots_take(&self._slots, index)
             if answer == SLOTS_YES:
                 return _VACANT if index[0] == SLOTS_NONE else self._cell(index[0]).thing
             return _CLOSED if answer == SLOTS_SHUT else _FULL
@@ -419,13 +427,32 @@ cdef class SlotPool:
             return _CLOSED if answer == SLOTS_SHUT else _FULL
         before = monotonic()
         try:
-            waiter.gate.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+            if self.search is None:
+                waiter.gate.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+            else:
+                self._wait_and_search(waiter, before, timeout)
         except BaseException:
             self._stop_waiting(waiter, before, True)
             raise
         self._stop_waiting(waiter, before, False)
         index[0] = waiter.index
         return waiter.answer
+
+    cdef int _wait_and_search(self, _Waiter waiter, double since, timeout) except -1:
+        """Wait, and search for lost places now and then, and once more at the end."""
+        cdef double left
+        cdef bint first
+        while True:
+            left = _SEARCH_AFTER if timeout is None else min(since + <double>timeout - <double>monotonic(), _SEARCH_AFTER)
+            if waiter.gate.acquire(timeout=max(left, 0.0)):
+                return 0
+            with self._lock:
+                # The first in the queue does it for all.
+                first = bool(self._waiters) and self._waiters[0] is waiter
+            if first and self.search is not None:
+                self.search()
+            if timeout is not None and since + <double>timeout <= <double>monotonic():
+                return 0
 
     cdef int _stop_waiting(self, _Waiter waiter, double since, bint interrupted) except -1:
         """Wait no more; a place that was given in the same moment is kept, or returned if *interrupted*."""

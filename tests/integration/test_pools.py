@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 import pytest
@@ -124,3 +125,26 @@ def test_a_channel_that_the_broker_closed_never_comes_out_again(connect):
                 pool.acquire()
             for channel in taken:
                 channel.release()
+
+
+@pytest.mark.skipif(not hasattr(sys, "getrefcount"), reason="this interpreter does not count references")
+def test_channels_dropped_without_release_are_closed_and_their_places_used_again(connect, queue_name):
+    with connect() as connection:
+        pool = connection.ChannelPool(2)
+        held = pool.acquire()
+        for _ in range(3):
+            dropped = pool.acquire()
+            dropped.queue_declare(queue_name)
+            dropped.basic_publish(dropped.prepare_message("x"), routing_key=queue_name)
+            assert dropped.basic_get(queue_name, no_ack=True).body
+            with pytest.raises(LimitExceeded):
+                pool.acquire()
+            del dropped
+            with pytest.warns(ResourceWarning, match="dropped without release"):
+                again = pool.acquire(block=True, timeout=30)
+            again.queue_declare(queue_name, passive=True)
+            # Channel 0 is the connection itself.
+            assert len(connection.connection.channels) == 3
+            again = again.release()
+        assert held.is_open
+        held.release()

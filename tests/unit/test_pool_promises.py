@@ -14,7 +14,7 @@ import pytest
 from amqp.exceptions import NotFound
 
 import kombu.connection
-from kombu import pools
+from kombu import Connection, Queue, pools
 from kombu.exceptions import ChannelLimitExceeded, LimitExceeded
 from kombu.pools import ProducerPool
 from kombu.resource import Resource
@@ -142,6 +142,77 @@ def test_a_resource_dropped_without_release_is_reclaimed_and_reported_once(conne
         assert "ConnectionPool: a resource was dropped without release()" in str(caught[0].message)
         assert pool._slots.in_use == 0
     assert pool.stats()["replaced"] == 3
+
+
+@pytest.mark.skipif(not hasattr(sys, "getrefcount"), reason="this interpreter does not count references")
+def test_a_channel_dropped_without_release_is_closed_and_reported_once_when_its_place_is_needed():
+    with Connection("memory://") as connection:
+        pool = connection.ChannelPool(2)
+        held = pool.acquire()
+        for _ in range(3):
+            dropped = pool.acquire()
+            dropped.queue_declare("dropped")
+            with pytest.raises(ChannelLimitExceeded):
+                pool.acquire()
+            number, dropped = dropped.channel_id, None
+            with pytest.warns(ResourceWarning, match="ChannelPool: a resource was dropped without release") as caught:
+                again = pool.acquire()
+            assert len(caught) == 1
+            assert pool._slots.is_out(held) and pool._slots.is_out(again)
+            assert number not in [each.channel_id for each in connection.connection.channels if each is not again]
+            again = again.release()
+        assert pool.stats()["replaced"] == 3
+        held.release()
+        assert (pool.stats()["in_use"], pool.stats()["idle"]) == (0, 2)
+
+
+@pytest.mark.skipif(not hasattr(sys, "getrefcount"), reason="this interpreter does not count references")
+def test_who_waits_gets_the_place_of_a_dropped_channel():
+    with Connection("memory://") as connection:
+        pool, got = connection.ChannelPool(1), []
+        dropped = pool.acquire()
+
+        def wait():
+            with warnings.catch_warnings(record=True):
+                warnings.simplefilter("always")
+                got.append(pool.acquire(block=True, timeout=60))
+
+        waiter = threading.Thread(target=wait)
+        waiter.start()
+        wait_until(lambda: pool.stats()["waiting"])
+        del dropped
+        waiter.join(60)
+        assert len(got) == 1 and got[0].connection is not None
+        got.pop().release()
+
+
+@pytest.mark.parametrize("how", ["channel", "release", "method", "consumer", "container", "closure"])
+def test_a_channel_that_somebody_holds_in_any_way_is_not_taken_for_dropped(how):
+    with Connection("memory://") as connection:
+        pool = connection.ChannelPool(1)
+        channel = pool.acquire()
+        if how == "channel":
+            held = channel
+        elif how == "release":
+            held = channel.release
+        elif how == "method":
+            held = channel.basic_publish
+        elif how == "consumer":
+            connection.Consumer([Queue("held")], channel=channel, callbacks=[lambda body, message: None]).consume()
+            held = None
+        elif how == "container":
+            held = {"here": [channel]}
+        else:
+            def held(channel=channel):
+                return channel
+        del channel
+        for _ in range(2):
+            with pytest.raises(ChannelLimitExceeded):
+                pool.acquire()
+            with pytest.raises(ChannelLimitExceeded):
+                pool.acquire(block=True, timeout=0.01)
+        assert pool.stats()["replaced"] == 0
+        del held
 
 
 def test_who_waits_gets_the_place_of_what_was_dropped():
