@@ -49,7 +49,10 @@ def _own_references(channel: Any, alone: int) -> int:
     connection = getattr(channel, "connection", None)
     kept = getattr(connection, "channels", None) or ()
     count = sum(other is channel for other in list(kept.values() if isinstance(kept, dict) else kept))
-    seen = {id(channel), id(connection)}
+    # The receive loop remembers the channel that something came for last.
+    receiver = getattr(connection, "_receiver", None)
+    count += sum(thing is channel for thing in gc.get_referents(receiver))
+    seen = {id(channel), id(connection), id(receiver)}
     pending = [(thing, 1) for thing in gc.get_referents(channel)]
     while pending:
         thing, depth = pending.pop()
