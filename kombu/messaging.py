@@ -206,11 +206,30 @@ class Producer(_pool.Lent):
             and (plans.declared is None or plans.ident in plans.declared)
             and getattr(self._publish, "__func__", None) is _publish_once
         ):
-            return self._publish_planned(
-                plans, body, self.routing_key if routing_key is None else routing_key,
-                delivery_mode or self.exchange.delivery_mode, mandatory, immediate, priority, content_type,
-                content_encoding, serializer, exchange, timeout, confirm_timeout,
+            # What follows costs no call that can be spared: most publishes come this way.
+            if not content_type:
+                content_type, content_encoding, body = dumps(body, serializer=serializer or self.serializer)
+            elif isinstance(body, str):
+                content_encoding = content_encoding or "utf-8"
+                body = body.encode(content_encoding)
+            elif not content_encoding:
+                content_encoding = "binary"
+            if routing_key is None:
+                routing_key = self.routing_key
+            key = (
+                routing_key, exchange, delivery_mode or self.exchange.delivery_mode, mandatory, immediate, priority,
+                content_type, content_encoding,
             )
+            plan = plans.known.get(key) or self._make_plan(plans, key)
+            if type(body) is not bytes:
+                body = _planned_body(body, content_encoding)
+            batch = self._batch_local.current
+            if batch is None:
+                return plans.channel.publish_planned(plan, body, timeout, confirm_timeout)
+            session = batch.session
+            if session is not None and session.channel is plans.channel and not batch.aborted:
+                return session.publish_planned(plan, body, timeout, confirm_timeout)
+            return batch.publish_planned(plans.channel, plan, body, timeout, confirm_timeout)
         default_exchange = self.exchange
         # Compression adds a header, some transports add theirs, and memory:// hands the very dict to the consumer.
         headers = dict(headers) if headers else {}
@@ -254,41 +273,17 @@ class Producer(_pool.Lent):
             declares = self.auto_declare and exchange.name
             self._plans_for = exchange
             self._plans = channel.new_plans(exchange if declares else None)
+            for window in self._plans.windows:
+                self._note_window(window)
 
-    def _publish_planned(
-        self, plans: Any, body: Any, routing_key: str, delivery_mode: Any, mandatory: bool, immediate: bool,
-        priority: int, content_type: str | None, content_encoding: str | None, serializer: str | None,
-        exchange: str | None, timeout: float | None, confirm_timeout: float | None,
-    ) -> Any:
-        """Publish a body that has most bytes of its frames in common with others."""
-        if not content_type:
-            content_type, content_encoding, body = dumps(body, serializer=serializer or self.serializer)
-        elif isinstance(body, str):
-            content_encoding = content_encoding or "utf-8"
-            body = body.encode(content_encoding)
-        elif not content_encoding:
-            content_encoding = "binary"
-        if body is None:
-            body = b""
-        elif isinstance(body, str) and content_encoding != "utf-8":
-            body = body.encode(content_encoding or "utf-8")
-        key = (routing_key, exchange, delivery_mode, mandatory, immediate, priority, content_type, content_encoding)
-        plan = plans.known.get(key)
-        if plan is None:
-            name, mode = self._delivery_details(exchange or self.exchange, delivery_mode)
-            plan = plans.make(
-                key, priority, content_type, content_encoding, {"delivery_mode": mode}, name, routing_key, mandatory,
-                immediate,
-            )
-        if self._windows != plans.windows:
-            self._note_window(plans.channel.confirm_window)
-        batch = self._batch_local.current
-        if batch is None:
-            return plans.channel.publish_planned(plan, body, timeout, confirm_timeout)
-        session = batch.session
-        if session is not None and session.channel is plans.channel and not batch.aborted:
-            return session.publish_planned(plan, body, timeout, confirm_timeout)
-        return batch.publish_planned(plans.channel, plan, body, timeout, confirm_timeout)
+    def _make_plan(self, plans: Any, key: tuple[Any, ...]) -> Any:
+        """Plan the publishes that *key* says all of but the body, and return the plan."""
+        routing_key, exchange, delivery_mode, mandatory, immediate, priority, content_type, content_encoding = key
+        name, mode = self._delivery_details(exchange or self.exchange, delivery_mode)
+        return plans.make(
+            key, priority, content_type, content_encoding, {"delivery_mode": mode}, name, routing_key, mandatory,
+            immediate,
+        )
 
     def _publish(
         self, body: Any, priority: int, content_type: str | None, content_encoding: str | None,
@@ -458,6 +453,15 @@ class Producer(_pool.Lent):
                 "give the producer a channel or a connection",
             )
         return connection
+
+
+def _planned_body(body: Any, content_encoding: str | None) -> Any:
+    """Return *body* as a planned publish takes it: bytes of any kind, or text that is to be UTF-8."""
+    if body is None:
+        return b""
+    if isinstance(body, str) and content_encoding != "utf-8":
+        return body.encode(content_encoding or "utf-8")
+    return body
 
 
 _publish_once = Producer._publish
