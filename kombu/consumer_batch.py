@@ -117,6 +117,7 @@ class Gatherer:
         self._lock = forks.ProcessLock()
         #: The connection that has been asked to call when it is at rest.
         self._asked: Any = None
+        self._pid = forks.pid
 
     def __len__(self) -> int:
         return len(self._gathered)
@@ -124,6 +125,7 @@ class Gatherer:
     def __call__(self, body: Any, message: Any) -> None:
         """Take one message, which has been decoded."""
         with self._lock:
+            self._forget_parents()
             self._gathered.append(message)
             full = len(self._gathered) >= self.size
         if full:
@@ -140,6 +142,12 @@ class Gatherer:
             self._asked = connection
             call_at_rest(self._at_rest)
 
+    def _forget_parents(self) -> None:
+        if self._pid != forks.pid:
+            self._pid = forks.pid
+            self._gathered = []
+            self._asked = None
+
     def _at_rest(self) -> None:
         self._asked = None
         self.hand_on()
@@ -147,9 +155,11 @@ class Gatherer:
     def hand_on(self) -> None:
         """Hand on what has been gathered, if there is anything.
 
-        What came on a channel that is closed is dropped: the broker has it again.
+        What came on a channel that is closed is dropped: the broker has it again.  So is what a parent process has
+        gathered.
         """
         with self._lock:
+            self._forget_parents()
             gathered, self._gathered = self._gathered, []
         messages = [message for message in gathered if _pool.channel_is_open(message.channel)]
         if len(messages) < len(gathered):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -377,6 +378,26 @@ def test_after_a_reconnect_batches_come_from_the_new_channel(peer, connection):
     got[-1].ack()
     assert [batch.payloads for batch in got] == [[1], [2]]
     assert settled(new, consumer.channel) == [("basic.ack", 1, False)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_what_a_parent_gathered_is_not_its_childs(peer, connection):
+    got: list[Any] = []
+    consumer = consumer_on(connection, got.append)
+    consumer.consume()
+    consumer._gatherer(1, type("Stray", (), {"channel": connection.default_channel})())
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            consumer._gatherer.hand_on()
+            code = len(got)
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    consumer._gatherer.hand_on()
+    assert len(got) == 1
 
 
 # -- other transports

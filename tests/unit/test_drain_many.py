@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -267,6 +268,53 @@ def test_over_amqp(peer, connect):
     assert got == numbers(20)
     with pytest.raises(TimeoutError):
         connection.drain_events(timeout=0, max_events=8)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_fork_in_the_middle_leaves_the_rest_to_the_parent(peer, connect):
+    connection = connect(peer)
+    got: list[bytes] = []
+    children: list[int] = []
+
+    def on_message(message: Any) -> None:
+        got.append(message.body)
+        if len(got) == 2:
+            children.append(os.fork())
+
+    consume(connection.channel(), on_message)
+    session = peer.session()
+    session.send_raw(b"".join(session.delivery(b"%d" % number)[1] for number in range(5)))
+    code = 1
+    try:
+        total = 0
+        while total < 5:
+            total += connection.drain_events(timeout=PATIENCE, max_events=5)
+    except RecoverableConnectionError as error:
+        code = 0 if "another process" in str(error) and len(got) == 2 else 2
+    finally:
+        if children == [0]:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 0
+    assert got == numbers(5)
+
+
+@pytest.mark.parametrize("how", ["close", "collect"])
+def test_closing_in_the_middle_ends_the_call(peer, connect, how):
+    connection = connect(peer)
+    got: list[bytes] = []
+
+    def on_message(message: Any) -> None:
+        got.append(message.body)
+        getattr(connection, how)()
+
+    consume(connection.channel(), on_message)
+    session = peer.session()
+    session.send_raw(b"".join(session.delivery(b"%d" % number)[1] for number in range(5)))
+    assert connection.drain_events(timeout=PATIENCE, max_events=5) == 1
+    assert got == [b"0"]
+    with pytest.raises(RecoverableConnectionError):
+        connection.drain_events(timeout=0, max_events=5)
 
 
 @pytest.fixture

@@ -42,6 +42,8 @@ class PublishBatch:
         self._gathering = False
         self._closings = 0
         self._frame_max = 0
+        # The channel's number; if it gets another one, what was gathered is refused as a whole.
+        self._number: int | None = None
         #: Whether there is something to note of each message.
         self._notes = channel.confirm_window is not None or channel.confirms_each
         self._timeout: float | None = None
@@ -94,7 +96,7 @@ class PublishBatch:
             if not self._gathering:
                 self._begin()
             frames = plan.frames
-            if frames.channel_id != self.channel.channel_id:
+            if frames.channel_id != self._number:
                 frames = plan.renew(self.channel)
             full = self._buffer.add(frames, body)
             if full or timeout is not None or confirm_timeout is not None or self._notes:
@@ -108,6 +110,7 @@ class PublishBatch:
         channel = self.channel
         connection, self._closings = channel._before_publish()
         self._frame_max = connection.frame_max
+        self._number = channel.channel_id
         channel.held_back = (*channel.held_back, self)
         self._gathering = True
 
