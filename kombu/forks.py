@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from types import TracebackType
+from typing import Any
 
 __all__ = ("ProcessLock", "pid", "renewal")
 
@@ -45,13 +46,17 @@ class ProcessLock:
         self._lock = threading.RLock()
         self._pid = pid
 
-    def __enter__(self) -> ProcessLock:
+    def current(self) -> Any:
+        """Return the lock of this process, to be used at once; spares a hot path two calls."""
         if self._pid != pid:
             with renewal():
                 if self._pid != pid:
                     self._lock = threading.RLock()
                     self._pid = pid
-        self._lock.acquire()
+        return self._lock
+
+    def __enter__(self) -> ProcessLock:
+        self.current().acquire()
         return self
 
     def __exit__(

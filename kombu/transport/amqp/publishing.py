@@ -154,8 +154,7 @@ class Publishes(AwaitsReplies):
             self.send_held_back()
         if self.confirm_window is not None:
             return self._publish_in_window(
-                plan.exchange, plan.routing_key, plan.mandatory, timeout, confirm_timeout, None,
-                lambda connection: self._frames_of(plan).encode(body),
+                plan.exchange, plan.routing_key, plan.mandatory, timeout, confirm_timeout, None, None, plan, body
             )
         if self.confirms_each:
             return self._publish_and_wait(
@@ -326,8 +325,10 @@ class Publishes(AwaitsReplies):
 
     def _publish_in_window(
         self, exchange: str, routing_key: str, mandatory: bool, timeout: float | None, confirm_timeout: float | None,
-        confirm_callback: Callable[[Confirmation], Any] | None, encode: Callable[[Any], list[Any]],
+        confirm_callback: Callable[[Confirmation], Any] | None, encode: Callable[[Any], list[Any]] | None,
+        plan: Any = None, body: Any = None,
     ) -> Confirmation:
+        """Do what :meth:`basic_publish_window` says with the frames that *encode* returns, or *plan* for *body*."""
         connection, _ = self._before_publish(timeout)
         window = self._confirms
         wait = confirm_timeout if confirm_timeout is not None else timeout
@@ -339,14 +340,14 @@ class Publishes(AwaitsReplies):
         while True:
             if len(outstanding) >= size:
                 deadline = self._await_room(wait, deadline)
-            with self._opening:
+            with self._opening.current():
                 closings = self.closings
                 if not self._confirm_selected or self.close_error is not None:
                     closings = self._before_confirmed()
                 if len(outstanding) >= size:
                     # Another thread was faster.
                     continue
-                buffers = encode(connection)
+                buffers = self._frames_of(plan).encode(body) if encode is None else encode(connection)
                 confirmation = window.expect(mandatory, exchange, routing_key, confirm_callback)
                 try:
                     self._write_publish(buffers, timeout, closings)
