@@ -21,11 +21,13 @@ __all__ = (
     "fallback_reason",
     "frames",
     "impl",
+    "memory",
     "message",
     "output",
     "pool",
     "publish",
     "settling",
+    "virtual",
 )
 
 #: The number that every compiled module has to carry; it changes with what the modules expect of one another.
@@ -34,7 +36,7 @@ ABI = 1
 #: The modules of a package, in such an order that each imports only earlier ones.
 _MODULES = (
     "decoding", "encoding", "frames", "deliveries", "message", "dispatch", "inbound", "output", "drain", "settling",
-    "publish", "pool",
+    "publish", "pool", "virtual", "memory",
 )
 
 
@@ -76,11 +78,26 @@ def _choose(wanted: str) -> tuple[str, str | None, dict[str, ModuleType]]:
 impl, fallback_reason, _modules = _choose(os.environ.get("KOMBU_IMPL", ""))
 
 if TYPE_CHECKING:
-    from kombu._pure import deliveries, dispatch, drain, frames, message, output, pool, publish, settling
+    from kombu._pure import (
+        deliveries,
+        dispatch,
+        drain,
+        frames,
+        memory,
+        message,
+        output,
+        pool,
+        publish,
+        settling,
+        virtual,
+    )
 else:
-    deliveries, dispatch, drain, frames, message, output, pool, publish, settling = (
+    deliveries, dispatch, drain, frames, memory, message, output, pool, publish, settling, virtual = (
         _modules[name]
-        for name in ("deliveries", "dispatch", "drain", "frames", "message", "output", "pool", "publish", "settling")
+        for name in (
+            "deliveries", "dispatch", "drain", "frames", "memory", "message", "output", "pool", "publish", "settling",
+            "virtual",
+        )
     )
 
 Message = message.Message

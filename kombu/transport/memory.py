@@ -18,80 +18,20 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import defaultdict, deque
+from collections import defaultdict
+from collections.abc import Callable
 from functools import partial
 from queue import Empty
-from random import Random
 from typing import Any
+
+from kombu._core import memory as _memory
+from kombu.utils.scheduling import FairCycle
 
 from . import base, virtual
 
 __all__ = ("Channel", "MessageQueue", "Transport")
 
-
-class MessageQueue:
-    """Messages in order of priority, and within a priority in the order of their arrival.
-
-    There is no lock: a deque adds and takes whole, with the GIL and without it, and so nothing can be left locked
-    in the child of a fork.
-
-    Arguments:
-        max_priority: Highest priority that is kept apart; 0 makes a plain queue.
-    """
-
-    __slots__ = ("levels", "max_priority")
-
-    def __init__(self, max_priority: int = 0) -> None:
-        self.max_priority = max_priority
-        #: One deque for each priority, the highest first.
-        self.levels: tuple[deque[Any], ...] = tuple(deque() for _ in range(max_priority + 1))
-
-    @property
-    def queue(self) -> deque[Any]:
-        """The waiting messages, next first: the deque itself where there are no priorities, otherwise a copy."""
-        if not self.max_priority:
-            return self.levels[0]
-        return deque(message for level in self.levels for message in tuple(level))
-
-    def put(self, message: Any, priority: int = 0) -> None:
-        """Add *message* behind those of its priority."""
-        self.levels[self.max_priority - max(0, min(priority, self.max_priority))].append(message)
-
-    def get(self, block: bool = False) -> Any:
-        """Take the next message; never waits.
-
-        Raises:
-            queue.Empty: There is none.
-        """
-        for level in self.levels:
-            try:
-                return level.popleft()
-            except IndexError:
-                continue
-        raise Empty()
-
-    def qsize(self) -> int:
-        """Return the number of messages."""
-        return sum(map(len, self.levels))
-
-    def empty(self) -> bool:
-        """Return whether there is no message."""
-        for level in self.levels:
-            if level:
-                return False
-        return True
-
-    def clear(self) -> int:
-        """Remove every message and return their number."""
-        removed = 0
-        for level in self.levels:
-            try:
-                while True:
-                    level.popleft()
-                    removed += 1
-            except IndexError:
-                continue
-        return removed
+MessageQueue = _memory.MessageQueue
 
 
 class Arrivals:
@@ -135,15 +75,14 @@ class Arrivals:
 
 _arrivals = Arrivals()
 
-#: Delivery tags need only be different from each other, and a generator of our own is not seeded by anybody else.
-_random_bits = Random().getrandbits
-
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_arrivals.reset)
 
 
-class Channel(virtual.Channel):
+class Channel(_memory.MemoryChannel, virtual.Channel):
     """A channel of the broker in memory."""
+
+    _arrivals = _arrivals
 
     #: Name -> :class:`MessageQueue`; one dict for all channels of the process.
     queues: dict[str, MessageQueue] = {}
@@ -152,9 +91,6 @@ class Channel(virtual.Channel):
 
     do_restore = False
     supports_fanout = True
-
-    #: Index of the consumed queue whose turn it is.
-    _position = 0
 
     # -- Queues.
 
@@ -201,64 +137,15 @@ class Channel(virtual.Channel):
     def after_reply_message_received(self, queue: str) -> None:
         """Keep the queue: more replies may come through it."""
 
-    # -- Messages in.
-
-    def _next_delivery_tag(self) -> str:
-        return f"memory-{_random_bits(96):x}"
-
-    def _put(self, queue: str, message: Any, **kwargs: Any) -> None:
-        if "routed" in message:
-            message = self._another(message)
-        message["routed"] = True
-        target = self._queue_for(queue)
-        target.put(message, self._get_message_priority(message) if target.max_priority else 0)
-        _arrivals.notify(queue)
+    # -- Messages.
 
     def _put_fanout(self, exchange: str, message: Any, routing_key: str | None = None, **kwargs: Any) -> None:
         for queue in self._lookup(exchange, routing_key):
             self._put(queue, message)
 
-    def _another(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Copy a message that is in one queue already, for another.
-
-        Each queue's message is acknowledged for itself, and its consumer may change the headers.
-        """
-        properties = {**message["properties"], "delivery_tag": self._next_delivery_tag()}
-        properties["delivery_info"] = dict(properties["delivery_info"])
-        return {**message, "headers": dict(message["headers"]), "properties": properties}
-
-    # -- Messages out.
-
-    def _get(self, queue: str, timeout: float | None = None) -> Any:
-        found = self.queues.get(queue)
-        if found is None:
-            raise Empty()
-        return found.get(block=False)
-
-    def drain_events(self, timeout: float | None = None, callback: Any = None) -> Any:
-        # What the cycle of the base does, without its layers.
-        if self._consumers and self.qos.can_consume():
-            queues = tuple(self._active_queues)
-            for index in range(self._position, self._position + len(queues)):
-                queue = queues[index % len(queues)]
-                try:
-                    message = self._get(queue)
-                except Empty:
-                    continue
-                self._position = index % len(queues) + 1
-                return (callback or self.connection._deliver)(message, queue)
-        raise Empty()
-
     def _reset_cycle(self) -> None:
         self._position = 0
         super()._reset_cycle()
-
-    def _take_delivery(self, raw_message: Any, queue: str, no_ack: bool) -> Any:
-        message = self.Message(raw_message, channel=self)
-        message._queue = queue
-        if not no_ack:
-            self.qos.append(message, message.delivery_tag)
-        return message
 
     def _restore(self, message: Any) -> None:
         """Put *message* at the end of the queue that it was taken from.
@@ -276,11 +163,6 @@ class Channel(virtual.Channel):
         super().basic_consume(*args, **kwargs)
         self.connection.wake()
 
-    def basic_ack(self, delivery_tag: Any, multiple: bool = False) -> None:
-        super().basic_ack(delivery_tag, multiple)
-        if self.qos.prefetch_count:
-            self.connection.wake()
-
     def basic_reject(self, delivery_tag: Any, requeue: bool = False) -> None:
         super().basic_reject(delivery_tag, requeue)
         if self.qos.prefetch_count:
@@ -295,7 +177,7 @@ def _collect(found: list[tuple[Any, str]], message: Any, queue: str) -> None:
     found.append((message, queue))
 
 
-class Transport(virtual.Transport):
+class Transport(_memory.MemoryConnection, virtual.Transport):
     """The broker in memory.
 
     A consumer waits until a message arrives; ``polling_interval`` is only the longest time until it looks by itself.
@@ -307,12 +189,22 @@ class Transport(virtual.Transport):
 
     implements = base.Transport.implements
 
+    #: A connection that is closed refuses to be drained, so that nobody else has to look.
+    refuses_lost_connections = True
+
     #: Exchanges and bindings of all connections of the process.
     global_state = virtual.BrokerState()
 
     def __init__(self, client: Any, **kwargs: Any) -> None:
         super().__init__(client, **kwargs)
         self.state = self.global_state
+        if type(self.cycle) is FairCycle and type(self)._drain_channel is virtual.Transport._drain_channel:
+            self._own_cycle = self.cycle
+
+    def drainer(self, connection: Any) -> Callable[[float | None, int], int] | None:
+        """Return what :meth:`drain_events` comes to for *connection*, if a call of it would add nothing."""
+        overridden = type(self).drain_events is not Transport.drain_events or "drain_events" in self.__dict__
+        return None if overridden else self._drain_now
 
     def wake(self) -> None:
         """Have every thread that waits in :meth:`drain_events` of this transport look again."""
@@ -323,7 +215,7 @@ class Transport(virtual.Transport):
         self.wake()
 
     def _drain_once(self, timeout: float | None) -> bool:
-        return self._deliver_all(self._take(timeout))
+        return self._deliver_next() or self._deliver_all(self._take(timeout))
 
     def _more_waits(self) -> bool:
         for channel in tuple(self.channels):

@@ -12,6 +12,7 @@ from typing import Any
 
 from amqp.exceptions import RecoverableConnectionError
 
+from kombu._core import virtual as _virtual
 from kombu.log import get_logger
 from kombu.transport import base
 from kombu.utils.div import emergency_dump_state
@@ -19,7 +20,7 @@ from kombu.utils.scheduling import FairCycle
 from kombu.utils.uuid import uuid
 
 from .exchange import STANDARD_EXCHANGE_TYPES
-from .message import Base64, Message, MessageFormat
+from .message import Base64, Message
 from .routing import (
     NOT_EQUIVALENT_FMT,
     UNDELIVERABLE_FMT,
@@ -66,23 +67,13 @@ RESTORE_PANIC_FMT = "UNABLE TO RESTORE {0} MESSAGES: {1}"
 logger = get_logger(__name__)
 
 
-class QoS:
+class QoS(_virtual.Unsettled):
     """Keep the messages of a channel that are delivered and not yet acknowledged, and limit their number.
 
     Arguments:
         channel: The channel.
         prefetch_count: Most messages that may be unacknowledged at once; 0 means any number.
     """
-
-    #: Most messages that may be unacknowledged at once; 0 means any number.
-    prefetch_count = 0
-
-    #: Delivery tag -> message, oldest first. Changed by the consuming thread alone.
-    _delivered: OrderedDict[Any, Any] | None = None
-
-    #: Tags that are settled but still in ``_delivered``. Any thread may acknowledge: it adds to this set, in one
-    #: step and without a lock, and the consuming thread sweeps the tags away before it adds a message.
-    _dirty: set[Any] | None = None
 
     #: Whether messages still unacknowledged when the channel or the process ends go back to their queues.
     restore_at_shutdown = True
@@ -98,11 +89,6 @@ class QoS:
         self._quick_ack = self._dirty.add
         self._on_collect = Finalize(self, self.restore_unacked_once, exitpriority=1)
 
-    def can_consume(self) -> bool:
-        """Return whether the limit allows another message."""
-        limit = self.prefetch_count
-        return not limit or len(self._delivered) - len(self._dirty) < limit
-
     def can_consume_max_estimate(self) -> int | None:
         """Return how many more messages the limit allows (0 or more), or None where there is no limit.
 
@@ -113,12 +99,6 @@ class QoS:
             return None
         return max(0, limit - len(self._delivered) + len(self._dirty))
 
-    def append(self, message: Any, delivery_tag: Any) -> None:
-        """Add a message that has been delivered."""
-        if self._dirty:
-            self._flush()
-        self._quick_append(delivery_tag, message)
-
     def get(self, delivery_tag: Any) -> Any:
         """Return the unacknowledged message with *delivery_tag*.
 
@@ -126,20 +106,6 @@ class QoS:
             KeyError: There is none.
         """
         return self._delivered[delivery_tag]
-
-    def _flush(self) -> None:
-        """Forget the messages that have been settled."""
-        settled, delivered = self._dirty, self._delivered
-        while settled:
-            try:
-                tag = settled.pop()
-            except KeyError:  # another thread has flushed
-                return
-            delivered.pop(tag, None)
-
-    def ack(self, delivery_tag: Any) -> None:
-        """Settle a message as processed."""
-        self._quick_ack(delivery_tag)
 
     def reject(self, delivery_tag: Any, requeue: bool = False) -> None:
         """Settle a message as refused; with *requeue* it goes back to its queue."""
@@ -203,22 +169,7 @@ class QoS:
         """Put back what has been unacknowledged for too long, where a transport has such a limit."""
 
 
-class _Delivery:
-    """What a transport calls with each message of a queue: makes it a :class:`Message` for the consumer."""
-
-    __slots__ = ("channel", "queue", "no_ack", "callback")
-
-    def __init__(self, channel: Channel, queue: str, no_ack: bool, callback: Callable[[Any], Any]) -> None:
-        self.channel = channel
-        self.queue = queue
-        self.no_ack = no_ack
-        self.callback = callback
-
-    def __call__(self, raw_message: Any) -> Any:
-        return self.callback(self.channel._take_delivery(raw_message, self.queue, self.no_ack))
-
-
-class Channel(MessageFormat, RoutingChannel):
+class Channel(_virtual.MessageChannel, RoutingChannel):
     """A channel of an emulated broker.
 
     Arguments:
@@ -247,39 +198,13 @@ class Channel(MessageFormat, RoutingChannel):
         self._active_queues: list[str] = []
         self._consumers: set[str] = set()
         self._tag_to_queue: dict[str, str] = {}
-        self._deliveries: dict[str, _Delivery] = {}
+        self._deliveries: dict[str, _virtual.Delivery] = {}
         self.exchange_types = {name: cls(self) for name, cls in self.exchange_types.items()}
         self.channel_id = self._get_free_channel_id()
         options = connection.client.transport_options
         for name in self.from_transport_options:
             if name in options:
                 setattr(self, name, options[name])
-
-    # -- Publishing.
-
-    def basic_publish(self, message: dict[str, Any], exchange: str | None, routing_key: str, **kwargs: Any) -> Any:
-        """Publish a message made by :meth:`prepare_message`, which is changed by it.
-
-        An empty *exchange* is the default exchange: *routing_key* names the queue.
-
-        Raises:
-            amqp.RecoverableConnectionError: The channel is closed.
-        """
-        self._check_open("publish a message")
-        self._inplace_augment_message(message, exchange, routing_key)
-        if not exchange:
-            return self._put(routing_key, message, **kwargs)
-        return self.typeof(exchange).deliver(message, exchange, routing_key, **kwargs)
-
-    def _inplace_augment_message(self, message: dict[str, Any], exchange: str | None, routing_key: str) -> None:
-        """Encode the body of *message* and note where it goes."""
-        message["body"], encoding = self.encode_body(message["body"], self.body_encoding)
-        properties = message["properties"]
-        properties["body_encoding"] = encoding
-        properties["delivery_tag"] = self._next_delivery_tag()
-        info = properties["delivery_info"]
-        info["exchange"] = exchange
-        info["routing_key"] = routing_key
 
     def _next_delivery_tag(self) -> Any:
         return uuid()
@@ -291,7 +216,7 @@ class Channel(MessageFormat, RoutingChannel):
     ) -> None:
         """Have the messages of *queue* delivered to *callback*."""
         self._check_open("consume from {!r}", queue)
-        delivery = _Delivery(self, queue, no_ack, callback)
+        delivery = _virtual.Delivery(self, queue, no_ack, callback)
         self._tag_to_queue[consumer_tag] = queue
         self._deliveries[consumer_tag] = delivery
         self._active_queues.append(queue)
@@ -313,7 +238,7 @@ class Channel(MessageFormat, RoutingChannel):
         self._reset_cycle()
         callbacks = self.connection._callbacks
         current = callbacks.get(queue)
-        if current is delivery or not isinstance(current, _Delivery):
+        if current is delivery or not isinstance(current, _virtual.Delivery):
             callbacks.pop(queue, None)
             self._hand_over(queue)
 
@@ -334,19 +259,6 @@ class Channel(MessageFormat, RoutingChannel):
             return None
         return self._take_delivery(raw_message, queue, no_ack)
 
-    def _take_delivery(self, raw_message: Any, queue: str, no_ack: bool) -> Any:
-        """Make a message of what came out of *queue*."""
-        message = self.Message(raw_message, channel=self)
-        if not no_ack:
-            self.qos.append(message, message.delivery_tag)
-        return message
-
-    def message_to_python(self, raw_message: Any) -> Any:
-        """Return *raw_message* as a :class:`Message`."""
-        if isinstance(raw_message, self.Message):
-            return raw_message
-        return self.Message(payload=raw_message, channel=self)
-
     def drain_events(self, timeout: float | None = None, callback: Callable[..., Any] | None = None) -> Any:
         """Deliver one message.
 
@@ -358,15 +270,6 @@ class Channel(MessageFormat, RoutingChannel):
         if hasattr(self, "_get_many"):
             return self._get_many(self._active_queues, timeout=timeout)
         return self._poll(self.cycle, callback or self.connection._deliver, timeout=timeout)
-
-    def basic_ack(self, delivery_tag: Any, multiple: bool = False) -> None:
-        """Acknowledge a message.
-
-        Raises:
-            amqp.RecoverableConnectionError: The channel is closed; the message has left it.
-        """
-        self._check_open("acknowledge delivery tag {!r}", delivery_tag)
-        self.qos.ack(delivery_tag)
 
     def basic_reject(self, delivery_tag: Any, requeue: bool = False) -> None:
         """Refuse a message; with *requeue* it goes back to its queue.
@@ -422,13 +325,6 @@ class Channel(MessageFormat, RoutingChannel):
         self.exchange_types = None
 
     @property
-    def qos(self) -> Any:
-        """The :class:`QoS` of the channel, made when first used."""
-        if self._qos is None:
-            self._qos = self.QoS(self)
-        return self._qos
-
-    @property
     def cycle(self) -> Any:
         """What polls the consumed queues in turn."""
         if self._cycle is None:
@@ -461,7 +357,7 @@ class Management(base.Management):
         self.channel.close()
 
 
-class Transport(base.Transport):
+class Transport(_virtual.MessageConnection, base.Transport):
     """Base of the transports to emulated brokers; it is its own connection.
 
     Arguments:
@@ -486,9 +382,6 @@ class Transport(base.Transport):
 
     #: What polls the channels in turn.
     cycle: Any = None
-
-    #: Name of a queue -> what to call with its messages.
-    _callbacks: Any = None
 
     #: Whether the connection has been closed, and not been established again.
     _connection_closed = False
@@ -637,16 +530,12 @@ class Transport(base.Transport):
     def _drain_channel(self, channel: Any, callback: Callable[..., Any], timeout: float | None = None) -> Any:
         return channel.drain_events(callback=callback, timeout=timeout)
 
-    def _deliver(self, message: Any, queue: str) -> None:
-        """Hand a message that came out of *queue* to the consumer of it."""
+    def _refuse(self, message: Any, queue: str) -> None:
+        """Put a message back that came out of a queue without consumers."""
         if not queue:
             raise KeyError(f"Received message without destination queue: {message}")
-        callback = self._callbacks.get(queue)
-        if callback is None:
-            logger.warning(W_NO_CONSUMERS, queue)
-            self._reject_inbound_message(message)
-        else:
-            callback(message)
+        logger.warning(W_NO_CONSUMERS, queue)
+        self._reject_inbound_message(message)
 
     def _reject_inbound_message(self, raw_message: Any) -> None:
         """Put a message that nobody consumes back."""
