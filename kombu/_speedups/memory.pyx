@@ -3,6 +3,7 @@
 cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
+from libc.string cimport memcpy
 
 from kombu._speedups.virtual cimport Delivery, make_message
 
@@ -19,9 +20,24 @@ ABI = 1
 cdef extern from "Python.h":
     bint PyMethod_Check(object)
     PyObject *PyMethod_GET_FUNCTION(object)
-    object PyUnicode_FromFormat(const char *format, ...)
+    object PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
+    unsigned char *PyUnicode_1BYTE_DATA(object text)
     ctypedef struct PyTypeObject:
         const char *tp_name
+
+
+cdef enum:
+    PREFIX_SIZE = 7
+
+cdef const char *PREFIX = "memory-"
+cdef const char *HEX = "0123456789abcdef"
+
+
+cdef inline void put_hex(unsigned char *to, uint64_t number, int digits) noexcept:
+    while digits:
+        digits -= 1
+        to[digits] = <unsigned char>HEX[number & 15]
+        number >>= 4
 
 
 cdef class Tags:
@@ -39,6 +55,7 @@ cdef class Tags:
     cdef object next(self):
         """Return a delivery tag."""
         cdef uint64_t number
+        cdef unsigned char *to
         with cython.critical_section(self):
             self.count += 1
             number = self.count
@@ -47,12 +64,12 @@ cdef class Tags:
         number = (number ^ (number >> 30)) * 0xBF58476D1CE4E5B9ULL
         number = (number ^ (number >> 27)) * 0x94D049BB133111EBULL
         number ^= number >> 31
-        return PyUnicode_FromFormat(
-            "memory-%08x%08x%08x",
-            <unsigned int>(number >> 32),
-            <unsigned int>number,
-            <unsigned int>((number ^ self.other) * 0xD6E8FEB86659FD93ULL >> 32),
-        )
+        text = PyUnicode_New(PREFIX_SIZE + 24, 127)
+        to = PyUnicode_1BYTE_DATA(text)
+        memcpy(to, PREFIX, PREFIX_SIZE)
+        put_hex(to + PREFIX_SIZE, number, 16)
+        put_hex(to + PREFIX_SIZE + 16, (number ^ self.other) * 0xD6E8FEB86659FD93ULL >> 32, 8)
+        return text
 
 
 cdef Tags tags = Tags()

@@ -4,7 +4,6 @@ Whatever a transport of a third party may replace is called by its name here, to
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
 from kombu._speedups.message cimport Message as CoreMessage
 
@@ -16,20 +15,8 @@ __all__ = ("Base64", "Delivery", "Message", "MessageChannel", "MessageConnection
 ABI = 1
 
 cdef extern from "Python.h":
-    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
-    object PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
-    unsigned char *PyUnicode_1BYTE_DATA(object text)
-    bint PyUnicode_IS_COMPACT_ASCII(object text)
-    Py_ssize_t PyUnicode_GET_LENGTH(object text)
     ctypedef struct PyTypeObject:
         const char *tp_name
-
-cdef extern from "base64.h":
-    void kombu_base64_encode(const unsigned char *source, size_t size, unsigned char *to) nogil
-    bint kombu_base64_decode(const unsigned char *source, size_t groups, unsigned char *to) nogil
-
-#: The most bytes whose base64 has a length that fits.
-cdef Py_ssize_t LARGEST = (<Py_ssize_t>1 << 8 * sizeof(Py_ssize_t) - 3) // 4 * 3
 
 
 class Base64:
@@ -51,45 +38,11 @@ class Base64:
 
 
 cdef object to_base64(s):
-    cdef const char *data
-    cdef Py_ssize_t size
-    if isinstance(s, str):
-        data = PyUnicode_AsUTF8AndSize(s, &size)
-    elif type(s) is bytes:
-        data = PyBytes_AS_STRING(s)
-        size = PyBytes_GET_SIZE(s)
-    else:
-        return b2a_base64(s, newline=False).decode("ascii")
-    if size > LARGEST:
-        raise MemoryError()
-    text = PyUnicode_New((size + 2) // 3 * 4, 127)
-    if size:
-        kombu_base64_encode(<const unsigned char *>data, size, PyUnicode_1BYTE_DATA(text))
-    return text
+    return b2a_base64(s.encode() if isinstance(s, str) else s, newline=False).decode("ascii")
 
 
 cdef object from_base64(s):
-    cdef const unsigned char *data
-    cdef Py_ssize_t size, whole
-    cdef bytes made
-    if type(s) is str and PyUnicode_IS_COMPACT_ASCII(s):
-        data = PyUnicode_1BYTE_DATA(s)
-        size = PyUnicode_GET_LENGTH(s)
-    elif type(s) is bytes:
-        data = <const unsigned char *>PyBytes_AS_STRING(s)
-        size = PyBytes_GET_SIZE(s)
-    else:
-        return a2b_base64(s.encode() if isinstance(s, str) else s)
-    if size and size % 4 == 0:
-        # The last group may be padded.
-        whole = size // 4
-        if data[size - 1] == c"=":
-            whole -= 1
-        made = PyBytes_FromStringAndSize(NULL, whole * 3)
-        if kombu_base64_decode(data, whole, <unsigned char *>PyBytes_AS_STRING(made)):
-            return made if whole * 4 == size else made + a2b_base64(s[whole * 4 :])
-    # Anything that is not the canonical form is a matter of taste, which is the standard library's.
-    return a2b_base64(s)
+    return a2b_base64(s.encode() if isinstance(s, str) else s)
 
 
 cdef inline object item(mapping, str key):
