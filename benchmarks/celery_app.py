@@ -43,7 +43,13 @@ def fill(queue: str, count: int, report: str) -> dict[str, float]:
         started, cpu = time.perf_counter(), time.process_time()
         for number in range(count):
             small.apply_async((number, count, report), queue=queue, producer=producer)
-        return {"seconds": time.perf_counter() - started, "cpu": time.process_time() - cpu}
+        spent = {"seconds": time.perf_counter() - started, "cpu": time.process_time() - cpu}
+        # An answer on the channel says that the broker has what was sent on it before.  What a broker has read and not
+        # yet routed when a process just ends, it drops.
+        arrived = producer.channel.queue_declare(queue, passive=True).message_count
+    if arrived != count:
+        raise RuntimeError(f"{count} tasks were sent, and {arrived} are in the queue {queue}")
+    return spent
 
 
 def ready(worker: str) -> dict[str, bool]:
