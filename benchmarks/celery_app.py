@@ -44,11 +44,12 @@ def fill(queue: str, count: int, report: str) -> dict[str, float]:
         for number in range(count):
             small.apply_async((number, count, report), queue=queue, producer=producer)
         spent = {"seconds": time.perf_counter() - started, "cpu": time.process_time() - cpu}
-        # An answer on the channel says that the broker has what was sent on it before.  What a broker has read and not
-        # yet routed when a process just ends, it drops.
-        arrived = producer.channel.queue_declare(queue, passive=True).message_count
-    if arrived != count:
-        raise RuntimeError(f"{count} tasks were sent, and {arrived} are in the queue {queue}")
+        # What a broker has read and not yet routed when a process just ends, it drops.
+        deadline = time.monotonic() + 60
+        while (arrived := producer.channel.queue_declare(queue, passive=True).message_count) < count:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{count} tasks were sent, and {arrived} have arrived in the queue {queue}")
+            time.sleep(0.01)
     return spent
 
 

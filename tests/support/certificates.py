@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 # Not there for every Python that this is tried on: free-threaded ones are the latest to get it.
 try:
     import trustme
@@ -44,6 +42,8 @@ class Certificates:
 def make(folder: Path) -> Certificates:
     """Write a new authority and a certificate for this host's loopback names into *folder*."""
     if trustme is None:
+        import pytest  # only here: the benchmarks' broker has no pytest
+
         pytest.skip("trustme is not installed")
     folder.mkdir(parents=True, exist_ok=True)
     made = Certificates(folder / "authority.pem", folder / "server.pem", folder / "server-key.pem")
