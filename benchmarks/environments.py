@@ -76,6 +76,11 @@ def packages(name: str, *requirements: str) -> Path:
     return python
 
 
+def tools() -> Path:
+    """Return the interpreter of the suite's own environment: what runs the broker and draws the charts."""
+    return packages("tools", "amqp", "trustme", "pytest", "matplotlib")
+
+
 def tree_digest() -> str:
     """Return a hash of all that an install of this tree is made of."""
     digest = hashlib.sha256()

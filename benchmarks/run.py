@@ -43,6 +43,9 @@ from workloads import WORKLOADS, Workload
 HERE = Path(__file__).parent
 PATIENCE = 300.0
 
+#: What broker.py exits with where no RabbitMQ is installed.
+NOT_INSTALLED = 3
+
 #: What resident memory may grow over a soak, in KiB: an arena of the allocator.
 FLAT = 1024
 
@@ -275,7 +278,7 @@ def rabbit(bench: Bench) -> Iterator[None]:
         yield
         return
     print("starting a private RabbitMQ ...", flush=True)
-    python = environments.packages("tools", "amqp", "trustme", "matplotlib")
+    python = environments.tools()
     process = subprocess.Popen(
         [str(python), str(HERE / "broker.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -283,7 +286,10 @@ def rabbit(bench: Bench) -> Iterator[None]:
     try:
         bench.rabbit = process.stdout.readline().strip() or None
         if bench.rabbit is None:
-            print("NOTICE: no RabbitMQ could be started; what needs one is left out", flush=True)
+            if process.wait(60) != NOT_INSTALLED:
+                raise RuntimeError("the private RabbitMQ did not start")
+            bench.unavailable["RabbitMQ"] = "it is not installed; what needs it was left out"
+            print("NOTICE: no RabbitMQ is installed; what needs one is left out", flush=True)
         yield
     finally:
         process.stdin.close()
@@ -439,13 +445,13 @@ def show(results: dict[str, Any]) -> None:
         print("\ngoals")
         print(verdict_text(judged))
     for side, reason in results["unavailable"].items():
-        print(f"left out: {TITLES[side]}: {reason}")
+        print(f"left out: {TITLES.get(side, side)}: {reason}")
     for failure in results["failures"]:
         print(f"FAILED: {failure['workload']}, {TITLES[failure['side']]}: {failure['error']}")
 
 
 def draw(path: Path, folder: Path) -> None:
-    python = environments.packages("tools", "amqp", "trustme", "matplotlib")
+    python = environments.tools()
     subprocess.run([str(python), str(HERE / "charts.py"), str(path), str(folder)], check=True)
 
 
