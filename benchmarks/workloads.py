@@ -293,12 +293,11 @@ _ALL = (
         "consume",
         "filled",
         (*KOMBUS, *OTHERS, "librabbitmq"),
-        30_000,
+        60_000,
         slow=10_000,
         pure=10_000,
         left_out=SAME_AMQP,
         metric="cpu",
-        rounds=3,
     ),
     Workload(
         "pools",
