@@ -679,21 +679,20 @@ class Return:
 
 def channel_is_open(channel: Any) -> bool:
     """Return whether *channel* can be used, as far as it says so; asks nobody."""
-    return (
-        getattr(channel, "connection", True) is not None
-        and getattr(channel, "is_open", True) is not False
-        and getattr(channel, "closed", False) is not True
-    )
+    is_open, closed = getattr(channel, "is_open", None), getattr(channel, "closed", None)
+    if is_open is False or closed is True:
+        return False
+    return is_open is True or closed is False or getattr(channel, "connection", True) is not None
 
 
 def connection_is_open(connection: Any) -> bool:
     """Return whether *connection* was not lost, or was never made; the transport says what it knows already."""
     if connection._closed:
         return False
-    if connection._pid is None:
-        return True
     raw, transport = connection._connection, connection._transport
-    return raw is not None and transport is not None and bool(transport.verify_connection(raw))
+    if raw is None or transport is None:
+        return connection._pid is None
+    return bool(transport.verify_connection(raw))
 
 
 def evaluated(self: Any, resource: Any) -> Any:

@@ -801,11 +801,11 @@ def channel_is_open(channel):
 
 
 cdef inline bint _channel_is_open(channel) except -1:
-    return (
-        getattr(channel, "connection", True) is not None
-        and getattr(channel, "is_open", True) is not False
-        and getattr(channel, "closed", False) is not True
-    )
+    # The connection is looked at last: it is what threads share, and a look at it is counted.
+    is_open, closed = getattr(channel, "is_open", None), getattr(channel, "closed", None)
+    if is_open is False or closed is True:
+        return False
+    return is_open is True or closed is False or getattr(channel, "connection", True) is not None
 
 
 def connection_is_open(connection):
@@ -816,10 +816,10 @@ def connection_is_open(connection):
 cdef inline bint _connection_is_open(connection) except -1:
     if connection._closed:
         return False
-    if connection._pid is None:
-        return True
     raw, transport = connection._connection, connection._transport
-    return raw is not None and transport is not None and bool(transport.verify_connection(raw))
+    if raw is None or transport is None:
+        return connection._pid is None
+    return bool(transport.verify_connection(raw))
 
 
 def evaluated(self, resource):
@@ -843,11 +843,18 @@ cdef extern from *:
     #else
     #define pool_keep(thing) ((void)(thing))
     #endif
+    #if defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030E0000
+    /* What all threads use is not counted by each of them then; the garbage collector finds out when nobody does. */
+    #define pool_share(thing) PyUnstable_Object_EnableDeferredRefcount(thing)
+    #else
+    #define pool_share(thing) ((void)(thing))
+    #endif
     #define pool_delattr(thing, name) PyObject_GenericSetAttr(thing, name, NULL)
     """
     unsigned int pool_version_of(object thing)
     bint pool_lends(void *thing, void *lender)
     void pool_keep(object thing)
+    void pool_share(object thing)
     int pool_delattr(object thing, object name) except -1
     int PyObject_GenericSetAttr(object thing, object name, object value) except -1
 
@@ -886,6 +893,9 @@ cdef class Lender:
     cdef int _own
     #: Whether a method was replaced in this instance.
     cdef bint _replaced_hook
+
+    def __cinit__(self):
+        pool_share(self)
 
     @property
     def _slots(self):
