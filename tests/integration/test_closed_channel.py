@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from time import monotonic
 from typing import Any
 
 import pytest
 from amqp.exceptions import NotFound, PreconditionFailed
 
 from kombu import Connection, Consumer, Message, Producer, Queue
-from patience import drain_until, until
+from patience import PATIENCE, drain_until, until
 
 
 @pytest.fixture
@@ -175,3 +177,41 @@ def test_a_synchronous_method_gets_its_answer_although_another_channel_is_closed
         drain_until(connection, lambda: False)
     with pytest.raises(PreconditionFailed):
         doomed.basic_qos(0, 1, False)
+
+
+def publish_until_told(publish: Any) -> None:
+    """Publish without a pause, which is when nothing but the publishes themselves can read what the broker says."""
+    deadline = monotonic() + PATIENCE
+    while monotonic() < deadline:
+        publish()
+
+
+@pytest.mark.parametrize("planned", [False, True], ids=["channel", "producer"])
+def test_who_publishes_without_a_pause_is_told_that_the_exchange_is_not_there(
+    connection: Connection, queue_name: str, planned: bool
+) -> None:
+    channel = connection.channel()
+    if planned:
+        producer = Producer(channel)
+
+        def publish() -> None:
+            producer.publish(b"x", exchange=f"{queue_name}-missing", routing_key="any")
+    else:
+        message = channel.prepare_message(b"x")
+
+        def publish() -> None:
+            channel.basic_publish(message, f"{queue_name}-missing", "any")
+
+    with pytest.raises(NotFound, match=re.escape(f"{queue_name}-missing")):
+        publish_until_told(publish)
+
+
+def test_who_publishes_without_a_pause_notices_that_the_broker_has_gone(
+    connection: Connection, queue_name: str, rabbit: Any
+) -> None:
+    message_of = connection.channel().prepare_message
+    channel = connection.channel()
+    channel.basic_publish(message_of(b"x"), "", queue_name)
+    rabbit.restart()
+    with pytest.raises(connection.recoverable_connection_errors):
+        publish_until_told(lambda: channel.basic_publish(message_of(b"x"), "", queue_name))

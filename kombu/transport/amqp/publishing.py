@@ -21,7 +21,7 @@ from .window import Confirmation, ConfirmWindow
 
 __all__ = ("Publishes",)
 
-#: Seconds without a publish after which the next one first looks whether the peer is still there.
+#: Seconds after which a publish first looks at what the peer has to say.
 LOOK_AFTER = 0.02
 
 
@@ -186,14 +186,15 @@ class Publishes(AwaitsReplies):
             connection = self._make_usable()
         now = monotonic()
         if now - self._last_look > LOOK_AFTER:
-            # A peer that left, or closed this channel, while nothing was sent: find out before a message is lost.
+            # A peer that left, or closed this channel: find out before more messages are lost.  Nobody else may be
+            # reading, and a socket that is closed while bytes wait in it takes back what the peer has yet to read.
             with self.waits():
                 connection.check_alive()
                 connection.raise_unreported(self)
             closings = self.closings
             if self.close_error is not None or self.connection is None:
                 connection = self._make_usable()
-        self._last_look = now
+            self._last_look = now
         if connection.blocked and timeout is not None:
             self._await_unblocked(connection, timeout)
         return connection, closings
