@@ -64,7 +64,9 @@ def _own_references(channel: Any, alone: int) -> int:
                 continue  # somebody has kept the channel's release(), to give it back by that
             if depth == 1 or isinstance(thing, _CONTAINERS) or getattr(thing, "__self__", None) is channel:
                 seen.add(id(thing))
-                pending += [(inner, depth + 1) for inner in gc.get_referents(thing)]
+                # Whether an object has its attributes in a dict is the interpreter's affair, so a dict is no step.
+                further = depth if type(thing) is dict else depth + 1
+                pending += [(inner, further) for inner in gc.get_referents(thing)]
             elif depth == 2 and hasattr(thing, "channel"):
                 seen.add(id(thing))
                 pending += [(inner, _DEPTH) for inner in gc.get_referents(thing)]

@@ -145,13 +145,17 @@ def test_a_resource_dropped_without_release_is_reclaimed_and_reported_once(conne
 
 
 @pytest.mark.skipif(not hasattr(sys, "getrefcount"), reason="this interpreter does not count references")
-def test_a_channel_dropped_without_release_is_closed_and_reported_once_when_its_place_is_needed():
+@pytest.mark.parametrize("looked_into", [False, True])
+def test_a_channel_dropped_without_release_is_closed_and_reported_once_when_its_place_is_needed(looked_into):
     with Connection("memory://") as connection:
         pool = connection.ChannelPool(2)
         held = pool.acquire()
         for _ in range(3):
             dropped = pool.acquire()
             dropped.queue_declare("dropped")
+            if looked_into:
+                # From now on the interpreter keeps its attributes in a dict, and not in the object.
+                assert vars(dropped)
             with pytest.raises(ChannelLimitExceeded):
                 pool.acquire()
             number, dropped = dropped.channel_id, None

@@ -8,14 +8,16 @@ from celery import Celery
 
 from kombu.transport import TRANSPORT_ALIASES
 
-__all__ = ("make_app",)
+__all__ = ("THIRD_PARTY", "make_app")
 
-# A transport of somebody else's, from tests/support.
-TRANSPORT_ALIASES["sqlitefile"] = "sqlite_transport:Transport"
+#: The scheme of a transport of somebody else's, from tests/support.
+THIRD_PARTY = "sqlitefile"
 
 
 def make_app(broker: str, backend: str, **settings: Any) -> Celery:
     """Return the application with this broker and result backend."""
+    if broker.startswith(f"{THIRD_PARTY}:"):
+        TRANSPORT_ALIASES[THIRD_PARTY] = "sqlite_transport:Transport"
     app = Celery("proj", broker=broker, backend=backend, include=["proj.tasks"], set_as_current=False)
     app.conf.update(
         broker_connection_retry_on_startup=True,
