@@ -24,6 +24,7 @@ __all__ = (
     "memory",
     "message",
     "output",
+    "planning",
     "pool",
     "publish",
     "settling",
@@ -36,7 +37,7 @@ ABI = 1
 #: The modules of a package, in such an order that each imports only earlier ones.
 _MODULES = (
     "decoding", "encoding", "frames", "deliveries", "message", "dispatch", "inbound", "output", "drain", "settling",
-    "publish", "pool", "virtual", "memory",
+    "publish", "planning", "pool", "virtual", "memory",
 )
 
 
@@ -86,17 +87,18 @@ if TYPE_CHECKING:
         memory,
         message,
         output,
+        planning,
         pool,
         publish,
         settling,
         virtual,
     )
 else:
-    deliveries, dispatch, drain, frames, memory, message, output, pool, publish, settling, virtual = (
+    deliveries, dispatch, drain, frames, memory, message, output, planning, pool, publish, settling, virtual = (
         _modules[name]
         for name in (
-            "deliveries", "dispatch", "drain", "frames", "memory", "message", "output", "pool", "publish", "settling",
-            "virtual",
+            "deliveries", "dispatch", "drain", "frames", "memory", "message", "output", "planning", "pool", "publish",
+            "settling", "virtual",
         )
     )
 

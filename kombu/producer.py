@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from amqp import RecoverableConnectionError
 
+from ._core import planning
 from ._core import pool as _pool
 from .batch import DEFAULT_BATCH_SIZE, CurrentBatch
 from .batch import ProducerBatch as _ProducerBatch
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from .connection import Connection
 
 __all__ = ("Producer",)
+
+UNPLANNED = planning.UNPLANNED
 
 _ProducerT = TypeVar("_ProducerT", bound="Producer")
 
@@ -67,9 +70,8 @@ class Producer(_pool.Lent):
     #: The connection of the last channel: a channel that was closed does not know it any more.
     _client: Any = None
 
-    #: What further publishes on the present channel have in common, and the exchange that this was worked out for.
+    #: What further publishes on the present channel have in common.
     _plans: Any = None
-    _plans_for: Any = None
 
     #: The windows of unconfirmed publishes that flush() has to look at.
     _windows: tuple[Any, ...] = ()
@@ -191,37 +193,16 @@ class Producer(_pool.Lent):
         """
         plans = self._plans
         if (
-            plans is not None and plans.channel is self._channel and self._plans_for is self.exchange
-            and headers is None and declare is None and expiration is None and compression is None
-            and not (properties or retry or self.compression or confirm_callback)
-            and (exchange is None or type(exchange) is str)
-            and (plans.declared is None or plans.ident in plans.declared)
-            and getattr(self._publish, "__func__", None) is _publish_once
+            plans is not None and headers is None and declare is None and expiration is None and compression is None
+            and not (properties or retry or confirm_callback)
         ):
-            # What follows costs no call that can be spared: most publishes come this way.
-            if not content_type:
-                content_type, content_encoding, body = dumps(body, serializer=serializer or self.serializer)
-            elif isinstance(body, str):
-                content_encoding = content_encoding or "utf-8"
-                body = body.encode(content_encoding)
-            elif not content_encoding:
-                content_encoding = "binary"
-            if routing_key is None:
-                routing_key = self.routing_key
-            key = (
-                routing_key, exchange, delivery_mode or self.exchange.delivery_mode, mandatory, immediate, priority,
-                content_type, content_encoding,
+            # Most publishes come this way.
+            result = plans.publish(
+                self, body, routing_key, delivery_mode, mandatory, immediate, priority, content_type, content_encoding,
+                serializer, exchange, timeout, confirm_timeout,
             )
-            plan = plans.known.get(key) or self._make_plan(plans, key)
-            if type(body) is not bytes:
-                body = _planned_body(body, content_encoding)
-            batch = self._batch_local.current
-            if batch is None:
-                return plans.channel.publish_planned(plan, body, timeout, confirm_timeout)
-            session = batch.session
-            if session is not None and session.channel is plans.channel and not batch.aborted:
-                return session.publish_planned(plan, body, timeout, confirm_timeout)
-            return batch.publish_planned(plans.channel, plan, body, timeout, confirm_timeout)
+            if result is not UNPLANNED:
+                return result
         default_exchange = self.exchange
         # Compression adds a header, some transports add theirs, and memory:// hands the very dict to the consumer.
         headers = dict(headers) if headers else {}
@@ -250,7 +231,7 @@ class Producer(_pool.Lent):
             exchange_name, entities, timeout, confirm_timeout, retry, retry_policy,
             *(() if confirm_callback is None else (confirm_callback,)),
         )
-        if plans is None or plans.channel is not self._channel or self._plans_for is not self.exchange:
+        if plans is None or not plans.fits(self):
             self._begin_planning()
         return result
 
@@ -262,19 +243,17 @@ class Producer(_pool.Lent):
             type(self)._prepare is _prepare_body and "_prepare" not in self.__dict__
             and getattr(channel, "plans_publishes", False) is True and channel.connection is not None
         ):
-            declares = self.auto_declare and exchange.name
-            self._plans_for = exchange
-            self._plans = channel.new_plans(exchange if declares else None)
+            declares = bool(self.auto_declare and exchange.name)
+            self._plans = planning.Plans(channel, exchange, declares, _publish_once, dumps)
             for window in self._plans.windows:
                 self._note_window(window)
 
-    def _make_plan(self, plans: Any, key: tuple[Any, ...]) -> Any:
-        """Plan the publishes that *key* says all of but the body, and return the plan."""
+    def _plan(self, key: tuple[Any, ...]) -> Any:
+        """Plan the publishes that *key*, one of ``Plans.known``, says all of but the body, and return the plan."""
         routing_key, exchange, delivery_mode, mandatory, immediate, priority, content_type, content_encoding = key
         name, mode = self._delivery_details(exchange or self.exchange, delivery_mode)
-        return plans.make(
-            key, priority, content_type, content_encoding, {"delivery_mode": mode}, name, routing_key, mandatory,
-            immediate,
+        return self._channel.plan_publish(
+            priority, content_type, content_encoding, {"delivery_mode": mode}, name, routing_key, mandatory, immediate,
         )
 
     def _publish(
@@ -445,15 +424,6 @@ class Producer(_pool.Lent):
                 "give the producer a channel or a connection",
             )
         return connection
-
-
-def _planned_body(body: Any, content_encoding: str | None) -> Any:
-    """Return *body* as a planned publish takes it: bytes of any kind, or text that is to be UTF-8."""
-    if body is None:
-        return b""
-    if isinstance(body, str) and content_encoding != "utf-8":
-        return body.encode(content_encoding or "utf-8")
-    return body
 
 
 _publish_once = Producer._publish

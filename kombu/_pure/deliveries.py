@@ -24,6 +24,7 @@ class Deliveries:
             writes them.
         no_ack_consumers: tags of the consumers whose deliveries count as acknowledged.
         unacked: tags of the deliveries that await an acknowledgement.
+        last_look: when a publish last looked at what the peer has to say, on the clock of ``time.monotonic``.
     """
 
     __slots__ = (
@@ -32,6 +33,7 @@ class Deliveries:
         "close_error",
         "delivered_as",
         "held_back",
+        "last_look",
         "no_ack_consumers",
         "receiver",
         "unacked",
@@ -50,6 +52,7 @@ class Deliveries:
         self.held_back: tuple[Any, ...] = ()
         self.no_ack_consumers: set[str] = set()
         self.unacked: set[int] = set()
+        self.last_look = 0.0
 
     def settle(self, delivery_tag: int, multiple: bool = False) -> None:
         """Note that a delivery is settled; with *multiple*, all up to it, and all at once for tag 0."""

@@ -27,7 +27,17 @@ class PublishPlan:
     Raises what ``encode_publish`` raises.
     """
 
-    __slots__ = ("channel_id", "_head", "_size_at", "_room")
+    __slots__ = (
+        "_head",
+        "_room",
+        "_size_at",
+        "channel_id",
+        "exchange",
+        "immediate",
+        "mandatory",
+        "properties",
+        "routing_key",
+    )
 
     def __init__(
         self,
@@ -41,10 +51,21 @@ class PublishPlan:
     ) -> None:
         [head] = encode_publish(channel_id, exchange, routing_key, mandatory, immediate, properties, b"", frame_max)
         self.channel_id = channel_id
+        self.exchange = exchange
+        self.routing_key = routing_key
+        self.mandatory = mandatory
+        self.immediate = immediate
+        self.properties = properties
         self._head = bytes(head)
         # The size of the body stands before the properties and the frame's end.
         self._size_at = len(head) - 1 - len(properties) - 8
         self._room = frame_max - 8 if frame_max else LONG_MAX
+
+    def on(self, channel_id: int, frame_max: int) -> PublishPlan:
+        """Return the same plan for a channel of another number, or of another connection."""
+        return PublishPlan(
+            channel_id, self.exchange, self.routing_key, self.mandatory, self.immediate, self.properties, frame_max
+        )
 
     def encode(self, body: bytes | bytearray | memoryview | str) -> list[Any]:
         """Return the frames of a publish of *body* as buffers to be sent in order; text is encoded as UTF-8.

@@ -16,3 +16,4 @@ cdef class Deliveries:
     cdef public object delivered_as
     cdef public object writer
     cdef public object receiver
+    cdef public double last_look

@@ -15,6 +15,7 @@ class Deliveries:
     delivered_as: type[Any]
     writer: Any
     receiver: Any
+    last_look: float
     def __init__(
         self, channel_id: int | None, delivered_as: type[Any], writer: Any = None, receiver: Any = None
     ) -> None: ...

@@ -36,4 +36,5 @@ cdef class Writer:
     cdef int fail(self, object error) except -1
     cdef int write_for(self, object channel, int closings, list buffers, object timeout) except -1
     cdef Py_ssize_t send_at_once(self, bytes buffer) except -1
-    cdef int write_locked(self, list buffers, object timeout, bint more) except -1
+    cdef bint write_publish(self, Deliveries deliveries, const unsigned char *frames, Py_ssize_t size) except -1
+    cdef int write_locked(self, list buffers, object timeout, bint more, Py_ssize_t at_once=*) except -1

@@ -136,6 +136,36 @@ cdef class Writer:
             self.let_go()
         return True
 
+    cdef bint write_publish(self, Deliveries deliveries, const unsigned char *frames, Py_ssize_t size) except -1:
+        """Write a whole publish by one call of the kernel; return False, nothing written, where that cannot be done.
+
+        Raises what :meth:`write` raises where the kernel takes a part and no more.
+        """
+        cdef Py_ssize_t sent
+        # Without the GIL it takes the lock to be undisturbed; whoever has it would have to be waited for.
+        if self.busy or not (UNDISTURBED or self.lock.acquire(False)):
+            return False
+        if not UNDISTURBED:
+            self.busy = True
+        try:
+            if self.fd < 0 or self.failure is not None or deliveries.is_closed or self.held_back:
+                return False
+            # An error is left to the link, which meets it again and raises it.
+            sent = kombu_send(self.fd, frames, size, False)
+            if sent <= 0:
+                return False
+            self.unpushed = 0.0
+            if sent == size:
+                self.frames_sent += 1
+                return True
+            if UNDISTURBED:
+                self.hold()
+            self.write_locked([<bytes>frames[sent:size]], None, False, sent)
+            return True
+        finally:
+            if self.busy:
+                self.let_go()
+
     cdef bint acknowledge_at_once(self, int channel_id, uint64_t delivery_tag, bint multiple, bint more) noexcept:
         """Hand the frame to the kernel, or to the buffer, if that is all; otherwise return False, nothing done."""
         cdef unsigned char frame[SETTLEMENT_SIZE]
@@ -230,15 +260,15 @@ cdef class Writer:
             channel.raise_closed()
         return self.write_locked(buffers, timeout, False)
 
-    cdef int write_locked(self, list buffers, object timeout, bint more) except -1:
+    cdef int write_locked(self, list buffers, object timeout, bint more, Py_ssize_t at_once=0) except -1:
+        """Write *buffers*, the rest of a frame of which the kernel has taken *at_once* octets already."""
         cdef Py_ssize_t held_back = self.held_back
-        cdef Py_ssize_t at_once = 0
         if self.failure is not None:
             self.refuse()
         if held_back:
             buffers = [<bytes>self.acks[:held_back], *buffers]
             self.held_back = 0
-        if self.fd >= 0 and not more and len(buffers) == 1 and type(buffers[0]) is bytes:
+        if self.fd >= 0 and not more and not at_once and len(buffers) == 1 and type(buffers[0]) is bytes:
             at_once = self.send_at_once(<bytes>buffers[0])
             if at_once == PyBytes_GET_SIZE(<bytes>buffers[0]):
                 self.unpushed = 0.0

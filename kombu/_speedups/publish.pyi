@@ -6,6 +6,11 @@ ABI: int
 
 class PublishPlan:
     channel_id: int
+    exchange: str
+    routing_key: str
+    mandatory: bool
+    immediate: bool
+    properties: bytes
     def __init__(
         self,
         channel_id: int,
@@ -16,6 +21,7 @@ class PublishPlan:
         properties: bytes,
         frame_max: int,
     ) -> None: ...
+    def on(self, channel_id: int, frame_max: int) -> PublishPlan: ...
     def encode(self, body: bytes | bytearray | memoryview | str) -> list[Any]: ...
 
 class PublishBuffer:

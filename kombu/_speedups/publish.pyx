@@ -26,16 +26,9 @@ cdef enum:
     BODY_FRAME = 3
     END_OCTET = 0xCE
     FRAME_OVERHEAD = 8
-    #: A body up to this size is copied into the one buffer of its message.
-    COPIED_BODY = 16 * 1024
     SMALLEST = 4096
 
 cdef uint64_t LONG_MAX = 0xFFFFFFFF
-
-
-cdef struct Span:
-    const unsigned char *data
-    Py_ssize_t size
 
 
 cdef object look(body, Span *span):
@@ -65,21 +58,27 @@ cdef inline unsigned char *put_head(unsigned char *to, uint16_t channel, uint32_
 cdef class PublishPlan:
     """What a publish consists of but for its body; see :class:`kombu._pure.publish.PublishPlan`."""
 
-    cdef readonly uint16_t channel_id
-    cdef bytes head
-    cdef Py_ssize_t size_at
-    cdef uint64_t room
-
     def __init__(
         self, channel_id, str exchange not None, str routing_key not None, bint mandatory, bint immediate,
         bytes properties not None, frame_max,
     ):
         [head] = encode_publish(channel_id, exchange, routing_key, mandatory, immediate, properties, b"", frame_max)
         self.channel_id = channel_id
+        self.exchange = exchange
+        self.routing_key = routing_key
+        self.mandatory = mandatory
+        self.immediate = immediate
+        self.properties = properties
         self.head = head
         # The size of the body stands before the properties and the frame's end.
         self.size_at = len(head) - 1 - len(properties) - 8
         self.room = <uint64_t>frame_max - FRAME_OVERHEAD if frame_max else LONG_MAX
+
+    def on(self, channel_id, frame_max):
+        """Return the same plan for a channel of another number, or of another connection."""
+        return PublishPlan(
+            channel_id, self.exchange, self.routing_key, self.mandatory, self.immediate, self.properties, frame_max
+        )
 
     def encode(self, body):
         """Return the frames of a publish of *body* as buffers to be sent in order; text is encoded as UTF-8.

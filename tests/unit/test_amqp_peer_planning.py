@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 from amqp.exceptions import NotFound, RecoverableConnectionError
 
 import kombu
 from clients import Clients
-from kombu.transport.amqp import planning
-from patience import PATIENCE
+from kombu._core import planning
+from patience import PATIENCE, Background, until
 
 
 @pytest.fixture
@@ -144,3 +146,44 @@ def test_bodies_of_all_kinds(peer, producer):
     assert [each[3] for each in seen] == [b"bytes"] * 2 + [b"array"] * 2 + [b"view"] * 2 + [b"text"] * 2 + [b""] * 2
     for first, second in zip(seen[::2], seen[1::2], strict=True):
         assert first == second
+
+
+@pytest.mark.parametrize("size", [1_000, 9_001])
+def test_publishes_are_whole_whatever_the_socket_takes_at_once(peer, connection, producer, size):
+    """While the peer does not read, a message is cut where the kernel's buffer ends; the rest of it has to follow."""
+    session = peer.session()
+    producer.publish(b"first", content_type="x/y")
+    session.pause_reading()
+    stuck = threading.Event()
+    bodies = []
+
+    def publish() -> None:
+        while not stuck.is_set():
+            bodies.append(f"{len(bodies):08}".encode() + bytes(size))
+            producer.publish(bodies[-1], content_type="x/y")
+
+    with Background(publish, timeout=60):
+        # Taken by who waits for room in the kernel's buffer, and for nothing shorter.
+        until(connection.connection._writer.lock.locked, timeout=60)
+        stuck.set()
+        session.resume_reading()
+    seen = session.wait_for("basic.publish", 1 + len(bodies), timeout=60)
+    assert [bytes(method.body) for method in seen[1:]] == bodies
+
+
+def test_of_two_producers_on_a_channel_each_has_its_own(peer, connection):
+    channel = connection.channel()
+    producers = [kombu.Producer(channel, routing_key=key) for key in "ab"]
+    for number in range(6):
+        producers[number % 2].publish(str(number))
+    seen = looks(peer.session(), 6)
+    assert [each[1] for each in seen] == ["a", "b"] * 3
+    assert [each[3] for each in seen] == [b"0", b"1", b"2", b"3", b"4", b"5"]
+
+
+def test_a_publish_can_be_replaced_as_any_method(peer, connection):
+    with mock.patch.object(kombu.Producer, "publish", autospec=True) as publish:
+        producer = kombu.Producer(connection)
+        producer.publish("x", routing_key="k")
+    publish.assert_called_once_with(producer, "x", routing_key="k")
+    assert not peer.session().arrived("basic.publish")

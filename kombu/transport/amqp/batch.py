@@ -95,10 +95,9 @@ class PublishBatch:
         with self._lock:
             if not self._gathering:
                 self._begin()
-            frames = plan.frames
-            if frames.channel_id != self._number:
-                frames = plan.renew(self.channel)
-            full = self._buffer.add(frames, body)
+            if plan.channel_id != self._number:
+                plan = self.channel.current(plan)
+            full = self._buffer.add(plan, body)
             if full or timeout is not None or confirm_timeout is not None or self._notes:
                 return self._added(
                     full, plan.exchange, plan.routing_key, plan.mandatory, timeout, confirm_timeout, None

@@ -11,18 +11,14 @@ import amqp
 from amqp import spec
 from amqp.exceptions import ChannelError, RecoverableConnectionError, error_for_code
 
-from ..._core import frames
+from ..._core import frames, planning, publish
 from ...message import Message
 from .batch import PublishBatch
 from .confirms import Confirms, refusal
-from .planning import Plans
 from .waiting import AwaitsReplies
 from .window import Confirmation, ConfirmWindow
 
 __all__ = ("Publishes",)
-
-#: Seconds after which a publish first looks at what the peer has to say.
-LOOK_AFTER = 0.02
 
 
 class Publishes(AwaitsReplies):
@@ -30,6 +26,7 @@ class Publishes(AwaitsReplies):
 
     # Supplied by the channel and by amqp.Channel.
     close_error: Any
+    deliveries: Any
     held_back: tuple[PublishBatch, ...]
     events: dict[str, set[Any]]
     _confirm_selected: bool
@@ -45,7 +42,6 @@ class Publishes(AwaitsReplies):
         #: Whether each publish waits for its confirmation.
         self.confirms_each = bool(connection.confirm_publish) and size is None
         self._wants_confirms = False
-        self._last_look = 0.0
         super().__init__(connection, *args, **kwargs)
         if size is not None:
             self.basic_publish = self.basic_publish_window
@@ -138,9 +134,25 @@ class Publishes(AwaitsReplies):
             return getattr(mine, "__func__", None) is Publishes.basic_publish_confirm
         return mine is None
 
-    def new_plans(self, exchange: Any = None) -> Plans:
-        """Return where a producer keeps its plans; *exchange* is what has to be declared before, if something has."""
-        return Plans(self, exchange)
+    def plan_publish(
+        self, priority: Any, content_type: Any, content_encoding: Any, properties: dict[str, Any], exchange: str,
+        routing_key: str, mandatory: bool, immediate: bool,
+    ) -> Any:
+        """Return a publish but for its body, as a ``PublishPlan``.
+
+        Raises:
+            amqp.exceptions.RecoverableConnectionError: the channel is closed.
+        """
+        message = self.prepare_message(b"", priority, content_type, content_encoding, {}, properties)
+        return publish.PublishPlan(
+            self.channel_id, exchange, routing_key, bool(mandatory), bool(immediate),
+            frames.encode_properties(message.properties), self._frame_max(),
+        )
+
+    def _frame_max(self) -> int:
+        if self.connection is None:
+            raise RecoverableConnectionError("connection already closed")
+        return self.connection.frame_max  # type: ignore[no-any-return]
 
     def publish_planned(
         self, plan: Any, body: Any, timeout: float | None = None, confirm_timeout: float | None = None
@@ -148,7 +160,7 @@ class Publishes(AwaitsReplies):
         """Do what :attr:`basic_publish` does, for a publish that was planned; text is encoded as UTF-8.
 
         Arguments:
-            plan: a :class:`.planning.Plan`.
+            plan: what :meth:`plan_publish` returned.
         """
         if self.held_back:
             self.send_held_back()
@@ -159,17 +171,19 @@ class Publishes(AwaitsReplies):
         if self.confirms_each:
             return self._publish_and_wait(
                 plan.exchange, plan.routing_key, plan.mandatory, timeout, confirm_timeout,
-                lambda connection: self._frames_of(plan).encode(body),
+                lambda connection: self.current(plan).encode(body),
             )
         _, closings = self._before_publish(timeout)
-        frames_of = plan.frames
-        if frames_of.channel_id != self.channel_id:
-            frames_of = plan.renew(self)
-        self._write_publish(frames_of.encode(body), timeout, closings)
+        self._write_publish(self.current(plan).encode(body), timeout, closings)
         return None
 
-    def _frames_of(self, plan: Any) -> Any:
-        return plan.frames if plan.frames.channel_id == self.channel_id else plan.renew(self)
+    def current(self, plan: Any) -> Any:
+        """Return *plan* for the channel as it is: when it opens again, it may have another number.
+
+        Raises:
+            amqp.exceptions.RecoverableConnectionError: the channel is closed.
+        """
+        return plan if plan.channel_id == self.channel_id else plan.on(self.channel_id, self._frame_max())
 
     def _before_publish(self, timeout: float | None = None) -> tuple[Any, int]:
         """Return the connection, and how many times the channel had been closed before it was seen to be open.
@@ -185,7 +199,7 @@ class Publishes(AwaitsReplies):
         if self.close_error is not None or connection is None:
             connection = self._make_usable()
         now = monotonic()
-        if now - self._last_look > LOOK_AFTER:
+        if now - self.deliveries.last_look > planning.LOOK_AFTER:
             # A peer that left, or closed this channel: find out before more messages are lost.  Nobody else may be
             # reading, and a socket that is closed while bytes wait in it takes back what the peer has yet to read.
             with self.waits():
@@ -194,7 +208,7 @@ class Publishes(AwaitsReplies):
             closings = self.closings
             if self.close_error is not None or self.connection is None:
                 connection = self._make_usable()
-            self._last_look = now
+            self.deliveries.last_look = now
         if connection.blocked and timeout is not None:
             self._await_unblocked(connection, timeout)
         return connection, closings
@@ -348,7 +362,7 @@ class Publishes(AwaitsReplies):
                 if len(outstanding) >= size:
                     # Another thread was faster.
                     continue
-                buffers = self._frames_of(plan).encode(body) if encode is None else encode(connection)
+                buffers = self.current(plan).encode(body) if encode is None else encode(connection)
                 confirmation = window.expect(mandatory, exchange, routing_key, confirm_callback)
                 try:
                     self._write_publish(buffers, timeout, closings)

@@ -1,0 +1,125 @@
+"""Publishes of one producer that have all but the body in common: planned once, and found again by what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .publish import PublishPlan
+
+__all__ = ("LOOK_AFTER", "MOST_PLANS", "UNPLANNED", "Plans")
+
+#: Plans that one producer keeps.  Routing keys may be as many as messages, and then there is nothing in common.
+MOST_PLANS = 256
+
+#: Seconds after which a publish first looks at what the peer has to say.
+LOOK_AFTER = 0.02
+
+#: What :meth:`Plans.publish` returns when it has done nothing.
+UNPLANNED = object()
+
+
+class Plans:
+    """The plans of one producer on one channel, by all that they depend on.
+
+    Arguments:
+        channel: the channel; one that ``plans_publishes``.
+        exchange: the producer's.
+        declares: whether that has to have been declared on the connection.
+        publish_once: the function that has to be the producer's ``_publish`` still.
+        dumps: turns a body and the name of a serializer into content type, content encoding and payload.
+
+    Attributes:
+        known: plan by (routing key, exchange, delivery mode, mandatory, immediate, priority, content type, content
+            encoding).
+        windows: the windows of unconfirmed publishes that what is published here gets into.
+    """
+
+    __slots__ = ("channel", "dumps", "exchange", "known", "publish_once", "windows", "_declared", "_ident")
+
+    def __init__(
+        self,
+        channel: Any,
+        exchange: Any,
+        declares: bool,
+        publish_once: Callable[..., Any],
+        dumps: Callable[..., tuple[str, str, Any]],
+    ) -> None:
+        self.channel = channel
+        self.exchange = exchange
+        self.publish_once = publish_once
+        self.dumps = dumps
+        self.known: dict[Any, PublishPlan] = {}
+        window = channel.confirm_window
+        self.windows: tuple[Any, ...] = () if window is None else (window,)
+        self._declared: Any = None
+        self._ident: Any = None
+        if declares:
+            self._declared = channel.connection.client.declared_entities
+            self._ident = hash(exchange)
+
+    def fits(self, producer: Any) -> bool:
+        """Return whether *producer* still has the channel and the exchange that this is for."""
+        return producer._channel is self.channel and producer.exchange is self.exchange
+
+    def publish(
+        self,
+        producer: Any,
+        body: Any,
+        routing_key: str | None,
+        delivery_mode: int | str | None,
+        mandatory: bool,
+        immediate: bool,
+        priority: int,
+        content_type: str | None,
+        content_encoding: str | None,
+        serializer: str | None,
+        exchange: Any,
+        timeout: float | None,
+        confirm_timeout: float | None,
+    ) -> Any:
+        """Publish for *producer*, whose ``publish`` describes the arguments, and return what the channel returns.
+
+        Returns :data:`UNPLANNED`, nothing done, where the publish has to take the long way.
+        """
+        if (
+            producer._channel is not self.channel
+            or producer.exchange is not self.exchange
+            or producer.compression
+            or (exchange is not None and type(exchange) is not str)
+            or (self._declared is not None and self._ident not in self._declared)
+            or getattr(producer._publish, "__func__", None) is not self.publish_once
+        ):
+            return UNPLANNED
+        if not content_type:
+            content_type, content_encoding, body = self.dumps(body, serializer or producer.serializer)
+        elif isinstance(body, str):
+            content_encoding = content_encoding or "utf-8"
+            body = body.encode(content_encoding)
+        elif not content_encoding:
+            content_encoding = "binary"
+        if routing_key is None:
+            routing_key = producer.routing_key
+        key = (
+            routing_key, exchange, delivery_mode or self.exchange.delivery_mode, mandatory, immediate, priority,
+            content_type, content_encoding,
+        )
+        plan = self.known.get(key)
+        if plan is None or plan.channel_id != self.channel.channel_id:
+            plan = self._make(producer, key)
+        if body is None:
+            body = b""
+        elif isinstance(body, str) and content_encoding != "utf-8":
+            body = body.encode(content_encoding or "utf-8")
+        batch = producer._batch_local.current
+        if batch is not None:
+            return batch.publish_planned(self.channel, plan, body, timeout, confirm_timeout)
+        return self.channel.publish_planned(plan, body, timeout, confirm_timeout)
+
+    def _make(self, producer: Any, key: Any) -> PublishPlan:
+        plan: PublishPlan = producer._plan(key)
+        known = self.known
+        if len(known) >= MOST_PLANS:
+            known.clear()
+        known[key] = plan
+        return plan

@@ -1,0 +1,44 @@
+from collections.abc import Callable
+from typing import Any
+
+from .publish import PublishPlan
+
+__all__ = ("LOOK_AFTER", "MOST_PLANS", "UNPLANNED", "Plans")
+
+ABI: int
+LOOK_AFTER: float
+MOST_PLANS: int
+UNPLANNED: object
+
+class Plans:
+    channel: Any
+    exchange: Any
+    publish_once: Callable[..., Any]
+    dumps: Callable[..., tuple[str, str, Any]]
+    known: dict[Any, PublishPlan]
+    windows: tuple[Any, ...]
+    def __init__(
+        self,
+        channel: Any,
+        exchange: Any,
+        declares: bool,
+        publish_once: Callable[..., Any],
+        dumps: Callable[..., tuple[str, str, Any]],
+    ) -> None: ...
+    def fits(self, producer: Any) -> bool: ...
+    def publish(
+        self,
+        producer: Any,
+        body: Any,
+        routing_key: str | None,
+        delivery_mode: int | str | None,
+        mandatory: bool,
+        immediate: bool,
+        priority: int,
+        content_type: str | None,
+        content_encoding: str | None,
+        serializer: str | None,
+        exchange: Any,
+        timeout: float | None,
+        confirm_timeout: float | None,
+    ) -> Any: ...

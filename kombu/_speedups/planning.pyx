@@ -1,0 +1,174 @@
+"""Publishes of one producer that have all but the body in common: planned once, and found again by what they share.
+
+Twin of :mod:`kombu._pure.planning`, which says more.  A small publish on a channel that neither confirms nor gathers is
+written from here, by one call of the kernel.
+"""
+
+cimport cython
+
+from kombu._speedups.deliveries cimport Deliveries
+from kombu._speedups.output cimport Writer
+from kombu._speedups.publish cimport COPIED_BODY, PublishPlan, Span, look
+
+__all__ = ("LOOK_AFTER", "MOST_PLANS", "UNPLANNED", "Plans")
+
+ABI = 1
+
+MOST_PLANS = 256
+LOOK_AFTER = 0.02
+UNPLANNED = object()
+
+cdef extern from "posix_socket.h":
+    double kombu_monotonic() noexcept
+
+cdef enum:
+    #: What the frames around a body that is copied may take.
+    AROUND = 2048
+
+cdef double look_after = LOOK_AFTER
+cdef object unplanned = UNPLANNED
+
+
+@cython.final
+cdef class Recent:
+    """A key, and its plan; never changed, so that whoever holds it needs no lock."""
+
+    cdef object routing_key, exchange, delivery_mode, mandatory, immediate, priority, content_type, content_encoding
+    cdef PublishPlan plan
+
+
+cdef class Plans:
+    """The plans of one producer on one channel; see :class:`kombu._pure.planning.Plans`."""
+
+    cdef readonly object channel
+    cdef readonly object exchange
+    cdef readonly object publish_once
+    cdef readonly object dumps
+    cdef readonly dict known
+    cdef readonly tuple windows
+    cdef object declared
+    cdef object ident
+    cdef Deliveries deliveries
+    #: Whether a publish is no more than to write it.
+    cdef bint plain
+    #: What was published last, since the next is most often like it.
+    cdef Recent recent
+
+    def __init__(self, channel, exchange, bint declares, publish_once, dumps):
+        self.channel = channel
+        self.exchange = exchange
+        self.publish_once = publish_once
+        self.dumps = dumps
+        self.known = {}
+        window = channel.confirm_window
+        self.windows = () if window is None else (window,)
+        if declares:
+            self.declared = channel.connection.client.declared_entities
+            self.ident = hash(exchange)
+        self.deliveries = channel.deliveries
+        self.plain = window is None and not channel.confirms_each
+
+    def fits(self, producer):
+        """Return whether *producer* still has the channel and the exchange that this is for."""
+        return producer._channel is self.channel and producer.exchange is self.exchange
+
+    def publish(
+        self, producer, body, routing_key, delivery_mode, mandatory, immediate, priority, content_type,
+        content_encoding, serializer, exchange, timeout, confirm_timeout,
+    ):
+        """Publish for *producer*, whose ``publish`` describes the arguments, and return what the channel returns.
+
+        Returns ``UNPLANNED``, nothing done, where the publish has to take the long way.
+        """
+        cdef PublishPlan plan
+        if (
+            producer._channel is not self.channel
+            or producer.exchange is not self.exchange
+            or producer.compression
+            or (exchange is not None and type(exchange) is not str)
+            or (self.declared is not None and self.ident not in self.declared)
+            or getattr(producer._publish, "__func__", None) is not self.publish_once
+        ):
+            return unplanned
+        if not content_type:
+            content_type, content_encoding, body = self.dumps(body, serializer or producer.serializer)
+        elif isinstance(body, str):
+            content_encoding = content_encoding or "utf-8"
+            body = body.encode(content_encoding)
+        elif not content_encoding:
+            content_encoding = "binary"
+        if routing_key is None:
+            routing_key = producer.routing_key
+        plan = self.find(
+            producer, routing_key, exchange, delivery_mode or self.exchange.delivery_mode, mandatory, immediate,
+            priority, content_type, content_encoding,
+        )
+        if body is None:
+            body = b""
+        elif isinstance(body, str) and content_encoding != "utf-8":
+            body = body.encode(content_encoding or "utf-8")
+        batch = producer._batch_local.current
+        if batch is not None:
+            return batch.publish_planned(self.channel, plan, body, timeout, confirm_timeout)
+        if self.plain and timeout is None and self.write(plan, body):
+            return None
+        return self.channel.publish_planned(plan, body, timeout, confirm_timeout)
+
+    cdef PublishPlan find(
+        self, producer, routing_key, exchange, delivery_mode, mandatory, immediate, priority, content_type,
+        content_encoding,
+    ):
+        """Return the plan; make it if it is not known, or was made for another number of the channel."""
+        cdef Recent recent
+        cdef PublishPlan plan
+        with cython.critical_section(self):
+            recent = self.recent
+        if (
+            recent is not None and recent.routing_key is routing_key and recent.exchange is exchange
+            and recent.delivery_mode is delivery_mode and recent.mandatory is mandatory
+            and recent.immediate is immediate and recent.priority is priority
+            and recent.content_type is content_type and recent.content_encoding is content_encoding
+            and recent.plan.channel_id == self.deliveries.number
+        ):
+            return recent.plan
+        key = (
+            routing_key, exchange, delivery_mode, mandatory, immediate, priority, content_type, content_encoding,
+        )
+        plan = self.known.get(key)
+        if plan is None or plan.channel_id != self.deliveries.number:
+            plan = producer._plan(key)
+            if len(self.known) >= MOST_PLANS:
+                self.known.clear()
+            self.known[key] = plan
+        recent = Recent.__new__(Recent)
+        recent.routing_key = routing_key
+        recent.exchange = exchange
+        recent.delivery_mode = delivery_mode
+        recent.mandatory = mandatory
+        recent.immediate = immediate
+        recent.priority = priority
+        recent.content_type = content_type
+        recent.content_encoding = content_encoding
+        recent.plan = plan
+        with cython.critical_section(self):
+            # The one that goes is released after this, since that may run code of anyone's.
+            self.recent, recent = recent, self.recent
+        return plan
+
+    cdef bint write(self, PublishPlan plan, body) except -1:
+        """Hand the publish to the kernel; return False, nothing written, where there is more to it."""
+        cdef unsigned char frames[COPIED_BODY + AROUND]
+        cdef Deliveries deliveries = self.deliveries
+        cdef Py_ssize_t whole
+        cdef Span span
+        if (
+            plan.channel_id != deliveries.number or deliveries.holds_back or self.channel.connection is None
+            or kombu_monotonic() - deliveries.last_look > look_after
+        ):
+            return False
+        kept = look(body, &span)
+        whole = plan.whole_size(span.size)
+        if span.size > COPIED_BODY or whole > COPIED_BODY + AROUND:
+            return False
+        plan.put(frames, &span)
+        return (<Writer>deliveries.writer).write_publish(deliveries, frames, whole)
