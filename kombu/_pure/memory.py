@@ -9,7 +9,7 @@ from typing import Any
 
 from kombu._pure.virtual import MessageChannel
 
-__all__ = ("MemoryChannel", "MemoryConnection", "MessageQueue")
+__all__ = ("Layout", "MemoryChannel", "MemoryConnection", "MessageQueue")
 
 #: Delivery tags need only be different from each other, and a generator of our own is not seeded by anybody else.
 _random_bits = Random().getrandbits
@@ -89,6 +89,28 @@ class MessageQueue:
         return removed
 
 
+class Layout:
+    """A message as ``prepare_message`` lays it out, but for its body, and where it is published to."""
+
+    __slots__ = ("channel_id", "exchange", "immediate", "mandatory", "message", "routing_key")
+
+    def __init__(
+        self,
+        channel_id: Any,
+        message: dict[str, Any],
+        exchange: str,
+        routing_key: str,
+        mandatory: bool,
+        immediate: bool,
+    ) -> None:
+        self.channel_id = channel_id
+        self.message = message
+        self.exchange = exchange
+        self.routing_key = routing_key
+        self.mandatory = mandatory
+        self.immediate = immediate
+
+
 class MemoryChannel(MessageChannel):
     """What the channel of the broker in memory does with each message.
 
@@ -100,6 +122,7 @@ class MemoryChannel(MessageChannel):
     #: Who waits for messages: has ``notify(queue)``, and ``_waiting`` that is true if anybody does.
     _arrivals: Any
 
+    channel_id: Any
     _consumers: Any
     _active_queues: Any
     connection: Any
@@ -108,6 +131,42 @@ class MemoryChannel(MessageChannel):
     _position: int = 0
 
     # -- messages in ---------------------------------------------------------------------------------------------
+
+    @property
+    def plans_publishes(self) -> bool:
+        """Whether messages may be laid out beforehand: nobody has put in another ``prepare_message``."""
+        mine = MessageChannel.prepare_message
+        return type(self).prepare_message is mine and "prepare_message" not in self.__dict__
+
+    def plan_publish(
+        self,
+        priority: int | None,
+        content_type: str | None,
+        content_encoding: str | None,
+        properties: dict[str, Any],
+        exchange: str,
+        routing_key: str,
+        mandatory: bool,
+        immediate: bool,
+    ) -> Layout:
+        """Lay out a message but for its body."""
+        message = self.prepare_message(None, priority, content_type, content_encoding, None, properties)
+        return Layout(self.channel_id, message, exchange, routing_key, mandatory, immediate)
+
+    def publish_planned(
+        self, plan: Layout, body: Any, timeout: float | None = None, confirm_timeout: float | None = None
+    ) -> Any:
+        """Publish *body* as it was planned; see :meth:`basic_publish`."""
+        properties = {**plan.message["properties"], "delivery_info": {}}
+        return self.basic_publish(
+            {**plan.message, "body": body, "headers": {}, "properties": properties},
+            exchange=plan.exchange,
+            routing_key=plan.routing_key,
+            mandatory=plan.mandatory,
+            immediate=plan.immediate,
+            timeout=timeout,
+            confirm_timeout=confirm_timeout,
+        )
 
     def _next_delivery_tag(self) -> Any:
         return f"memory-{_random_bits(96):024x}"

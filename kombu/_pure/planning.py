@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .publish import PublishPlan
-
 __all__ = ("LOOK_AFTER", "MOST_PLANS", "UNPLANNED", "Plans")
 
 #: Plans that one producer keeps.  Routing keys may be as many as messages, and then there is nothing in common.
@@ -30,8 +28,8 @@ class Plans:
         dumps: turns a body and the name of a serializer into content type, content encoding and payload.
 
     Attributes:
-        known: plan by (routing key, exchange, delivery mode, mandatory, immediate, priority, content type, content
-            encoding).
+        known: plan, which is the channel's own, by (routing key, exchange, delivery mode, mandatory, immediate,
+            priority, content type, content encoding).
         windows: the windows of unconfirmed publishes that what is published here gets into.
     """
 
@@ -49,8 +47,8 @@ class Plans:
         self.exchange = exchange
         self.publish_once = publish_once
         self.dumps = dumps
-        self.known: dict[Any, PublishPlan] = {}
-        window = channel.confirm_window
+        self.known: dict[Any, Any] = {}
+        window = getattr(channel, "confirm_window", None)
         self.windows: tuple[Any, ...] = () if window is None else (window,)
         self._declared: Any = None
         self._ident: Any = None
@@ -116,8 +114,8 @@ class Plans:
             return batch.publish_planned(self.channel, plan, body, timeout, confirm_timeout)
         return self.channel.publish_planned(plan, body, timeout, confirm_timeout)
 
-    def _make(self, producer: Any, key: Any) -> PublishPlan:
-        plan: PublishPlan = producer._plan(key)
+    def _make(self, producer: Any, key: Any) -> Any:
+        plan = producer._plan(key)
         known = self.known
         if len(known) >= MOST_PLANS:
             known.clear()

@@ -3,7 +3,7 @@ from typing import Any
 
 from kombu._speedups.virtual import MessageChannel
 
-__all__ = ("MemoryChannel", "MemoryConnection", "MessageQueue")
+__all__ = ("Layout", "MemoryChannel", "MemoryConnection", "MessageQueue")
 
 ABI: int
 
@@ -22,8 +22,41 @@ class MessageQueue:
     def empty(self) -> bool: ...
     def clear(self) -> int: ...
 
+class Layout:
+    channel_id: Any
+    message: dict[str, Any]
+    exchange: str
+    routing_key: str
+    mandatory: bool
+    immediate: bool
+    def __init__(
+        self,
+        channel_id: Any,
+        message: dict[str, Any],
+        exchange: str,
+        routing_key: str,
+        mandatory: bool,
+        immediate: bool,
+    ) -> None: ...
+
 class MemoryChannel(MessageChannel):
     _position: int
+    @property
+    def plans_publishes(self) -> bool: ...
+    def plan_publish(
+        self,
+        priority: int | None,
+        content_type: str | None,
+        content_encoding: str | None,
+        properties: dict[str, Any],
+        exchange: str,
+        routing_key: str,
+        mandatory: bool,
+        immediate: bool,
+    ) -> Layout: ...
+    def publish_planned(
+        self, plan: Layout, body: Any, timeout: float | None = None, confirm_timeout: float | None = None
+    ) -> Any: ...
     def _put(self, queue: str, message: Any, **kwargs: Any) -> None: ...
     def _another(self, message: dict[str, Any]) -> dict[str, Any]: ...
     def _get(self, queue: str, timeout: float | None = None) -> Any: ...

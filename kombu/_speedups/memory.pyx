@@ -1,11 +1,10 @@
 """The broker inside the process, compiled; :mod:`kombu._pure.memory` is the reference."""
 
 cimport cython
-from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 
-from kombu._speedups.virtual cimport Delivery, make_message
+from kombu._speedups.virtual cimport Delivery, augment_message, is_function, make_message
 
 from collections import deque
 from os import urandom
@@ -13,13 +12,11 @@ from queue import Empty
 
 from kombu._speedups.virtual import MessageChannel, MessageConnection
 
-__all__ = ("MemoryChannel", "MemoryConnection", "MessageQueue")
+__all__ = ("Layout", "MemoryChannel", "MemoryConnection", "MessageQueue")
 
 ABI = 1
 
 cdef extern from "Python.h":
-    bint PyMethod_Check(object)
-    PyObject *PyMethod_GET_FUNCTION(object)
     object PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
     unsigned char *PyUnicode_1BYTE_DATA(object text)
     ctypedef struct PyTypeObject:
@@ -159,11 +156,6 @@ cdef object take_from(MessageQueue queue):
     return None
 
 
-cdef inline bint is_function(object method, object function):
-    """Return whether a bound method is that of *function*."""
-    return PyMethod_Check(method) and PyMethod_GET_FUNCTION(method) == <PyObject *>function
-
-
 cdef int put(object channel, object queue, object message) except -1:
     if "routed" in message:
         message = channel._another(message)
@@ -179,6 +171,23 @@ cdef int put(object channel, object queue, object message) except -1:
     if arrivals._waiting:
         arrivals.notify(queue)
     return 0
+
+
+cdef int prepare(object channel, object message, object exchange, object routing_key) except -1:
+    if channel.closed:
+        channel._check_open("publish a message")
+    augment = channel._inplace_augment_message
+    if is_function(augment, plain_augment):
+        augment_message(channel, message, exchange, routing_key)
+    else:
+        augment(message, exchange, routing_key)
+    return 0
+
+
+cdef object publish(object channel, object message, object exchange, object routing_key):
+    """Put a message into the queue that *routing_key* names."""
+    prepare(channel, message, exchange, routing_key)
+    put(channel, routing_key, message)
 
 
 cdef tuple next_message(object channel):
@@ -211,6 +220,26 @@ cdef tuple next_message(object channel):
     return None
 
 
+@cython.final
+cdef class Layout:
+    """A message but for its body, and where it is published to; see :class:`kombu._pure.memory.Layout`."""
+
+    cdef readonly object channel_id
+    cdef readonly dict message
+    cdef readonly object exchange
+    cdef readonly object routing_key
+    cdef readonly object mandatory
+    cdef readonly object immediate
+
+    def __init__(self, channel_id, dict message not None, exchange, routing_key, mandatory, immediate):
+        self.channel_id = channel_id
+        self.message = message
+        self.exchange = exchange
+        self.routing_key = routing_key
+        self.mandatory = mandatory
+        self.immediate = immediate
+
+
 class MemoryChannel(MessageChannel):
     """What the channel of the broker in memory does; see :class:`kombu._pure.memory.MemoryChannel`."""
 
@@ -218,6 +247,35 @@ class MemoryChannel(MessageChannel):
     _position = 0
 
     # -- messages in ---------------------------------------------------------------------------------------------
+
+    @property
+    def plans_publishes(self):
+        """Whether messages may be laid out beforehand: nobody has put in another ``prepare_message``."""
+        return type(self).prepare_message is plain_prepare and "prepare_message" not in self.__dict__
+
+    def plan_publish(
+        self, priority, content_type, content_encoding, properties, exchange, routing_key, mandatory, immediate
+    ):
+        """Lay out a message but for its body."""
+        message = self.prepare_message(None, priority, content_type, content_encoding, None, properties)
+        return Layout(self.channel_id, message, exchange, routing_key, mandatory, immediate)
+
+    def publish_planned(self, Layout plan not None, body, timeout=None, confirm_timeout=None):
+        """Publish *body* as it was planned; see :meth:`basic_publish`."""
+        cdef dict message = plan.message.copy()
+        cdef dict properties = (<dict>message["properties"]).copy()
+        message["body"] = body
+        message["headers"] = {}
+        message["properties"] = properties
+        properties["delivery_info"] = {}
+        own = self.basic_publish
+        if is_function(own, plain_publish) and not plan.exchange and is_function(self._put, plain_put):
+            # Which takes none of the keywords.
+            return publish(self, message, plan.exchange, plan.routing_key)
+        return own(
+            message, exchange=plan.exchange, routing_key=plan.routing_key, mandatory=plan.mandatory,
+            immediate=plan.immediate, timeout=timeout, confirm_timeout=confirm_timeout,
+        )
 
     def basic_publish(self, message, exchange, routing_key, **kwargs):
         """Publish a message made by :meth:`prepare_message`, which is changed by it.
@@ -227,15 +285,14 @@ class MemoryChannel(MessageChannel):
         Raises:
             amqp.RecoverableConnectionError: The channel is closed.
         """
-        if self.closed:
-            self._check_open("publish a message")
-        self._inplace_augment_message(message, exchange, routing_key)
         if exchange:
+            prepare(self, message, exchange, routing_key)
             return self.typeof(exchange).deliver(message, exchange, routing_key, **kwargs)
         own_put = self._put
-        if not is_function(own_put, plain_put):
-            return own_put(routing_key, message, **kwargs)
-        put(self, routing_key, message)
+        if is_function(own_put, plain_put):
+            return publish(self, message, exchange, routing_key)
+        prepare(self, message, exchange, routing_key)
+        return own_put(routing_key, message, **kwargs)
 
     def _next_delivery_tag(self):
         return tags.next()
@@ -302,6 +359,9 @@ class MemoryChannel(MessageChannel):
 
 cdef object plain_get = MemoryChannel._get
 cdef object plain_put = MemoryChannel._put
+cdef object plain_publish = MemoryChannel.basic_publish
+cdef object plain_prepare = MemoryChannel.prepare_message
+cdef object plain_augment = MemoryChannel._inplace_augment_message
 cdef object plain_drain = MemoryChannel.drain_events
 cdef object plain_deliver = MessageConnection._deliver
 

@@ -1,8 +1,6 @@
 from collections.abc import Callable
 from typing import Any
 
-from .publish import PublishPlan
-
 __all__ = ("LOOK_AFTER", "MOST_PLANS", "UNPLANNED", "Plans")
 
 ABI: int
@@ -15,7 +13,7 @@ class Plans:
     exchange: Any
     publish_once: Callable[..., Any]
     dumps: Callable[..., tuple[str, str, Any]]
-    known: dict[Any, PublishPlan]
+    known: dict[Any, Any]
     windows: tuple[Any, ...]
     def __init__(
         self,

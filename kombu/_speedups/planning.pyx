@@ -34,7 +34,7 @@ cdef class Recent:
     """A key, and its plan; never changed, so that whoever holds it needs no lock."""
 
     cdef object routing_key, exchange, delivery_mode, mandatory, immediate, priority, content_type, content_encoding
-    cdef PublishPlan plan
+    cdef object plan
 
 
 cdef class Plans:
@@ -48,8 +48,9 @@ cdef class Plans:
     cdef readonly tuple windows
     cdef object declared
     cdef object ident
+    #: The channel's, where it writes frames.
     cdef Deliveries deliveries
-    #: Whether a publish is no more than to write it.
+    #: Whether a publish is no more than to write them.
     cdef bint plain
     #: What was published last, since the next is most often like it.
     cdef Recent recent
@@ -60,13 +61,13 @@ cdef class Plans:
         self.publish_once = publish_once
         self.dumps = dumps
         self.known = {}
-        window = channel.confirm_window
+        window = getattr(channel, "confirm_window", None)
         self.windows = () if window is None else (window,)
         if declares:
             self.declared = channel.connection.client.declared_entities
             self.ident = hash(exchange)
-        self.deliveries = channel.deliveries
-        self.plain = window is None and not channel.confirms_each
+        self.deliveries = getattr(channel, "deliveries", None)
+        self.plain = self.deliveries is not None and window is None and not channel.confirms_each
 
     def fits(self, producer):
         """Return whether *producer* still has the channel and the exchange that this is for."""
@@ -80,7 +81,6 @@ cdef class Plans:
 
         Returns ``UNPLANNED``, nothing done, where the publish has to take the long way.
         """
-        cdef PublishPlan plan
         if (
             producer._channel is not self.channel
             or producer.exchange is not self.exchange
@@ -110,17 +110,16 @@ cdef class Plans:
         batch = producer._batch_local.current
         if batch is not None:
             return batch.publish_planned(self.channel, plan, body, timeout, confirm_timeout)
-        if self.plain and timeout is None and self.write(plan, body):
+        if self.plain and timeout is None and self.write(<PublishPlan>plan, body):
             return None
         return self.channel.publish_planned(plan, body, timeout, confirm_timeout)
 
-    cdef PublishPlan find(
+    cdef object find(
         self, producer, routing_key, exchange, delivery_mode, mandatory, immediate, priority, content_type,
         content_encoding,
     ):
         """Return the plan; make it if it is not known, or was made for another number of the channel."""
         cdef Recent recent
-        cdef PublishPlan plan
         with cython.critical_section(self):
             recent = self.recent
         if (
@@ -128,14 +127,14 @@ cdef class Plans:
             and recent.delivery_mode is delivery_mode and recent.mandatory is mandatory
             and recent.immediate is immediate and recent.priority is priority
             and recent.content_type is content_type and recent.content_encoding is content_encoding
-            and recent.plan.channel_id == self.deliveries.number
+            and self.is_current(recent.plan)
         ):
             return recent.plan
         key = (
             routing_key, exchange, delivery_mode, mandatory, immediate, priority, content_type, content_encoding,
         )
         plan = self.known.get(key)
-        if plan is None or plan.channel_id != self.deliveries.number:
+        if plan is None or not self.is_current(plan):
             plan = producer._plan(key)
             if len(self.known) >= MOST_PLANS:
                 self.known.clear()
@@ -154,6 +153,11 @@ cdef class Plans:
             # The one that goes is released after this, since that may run code of anyone's.
             self.recent, recent = recent, self.recent
         return plan
+
+    cdef bint is_current(self, plan) except -1:
+        if self.deliveries is not None:
+            return (<PublishPlan>plan).channel_id == self.deliveries.number
+        return plan.channel_id == self.channel.channel_id
 
     cdef bint write(self, PublishPlan plan, body) except -1:
         """Hand the publish to the kernel; return False, nothing written, where there is more to it."""

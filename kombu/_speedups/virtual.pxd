@@ -15,3 +15,8 @@ cdef class Delivery:
 
 
 cdef object make_message(object channel, object payload)
+
+cdef int augment_message(object channel, object message, object exchange, object routing_key) except -1
+
+#: Whether a bound method is that of *function*.
+cdef bint is_function(object method, object function) noexcept

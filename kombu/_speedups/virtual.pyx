@@ -4,6 +4,7 @@ Whatever a transport of a third party may replace is called by its name here, to
 """
 
 cimport cython
+from cpython.object cimport PyObject
 
 from kombu._speedups.message cimport Message as CoreMessage
 
@@ -15,8 +16,14 @@ __all__ = ("Base64", "Delivery", "Message", "MessageChannel", "MessageConnection
 ABI = 1
 
 cdef extern from "Python.h":
+    bint PyMethod_Check(object)
+    PyObject *PyMethod_GET_FUNCTION(object)
     ctypedef struct PyTypeObject:
         const char *tp_name
+
+
+cdef bint is_function(object method, object function) noexcept:
+    return PyMethod_Check(method) and PyMethod_GET_FUNCTION(method) == <PyObject *>function
 
 
 class Base64:
@@ -115,7 +122,12 @@ cdef object make_message(object channel, object payload):
     properties = payload["properties"]
     body = item(payload, "body")
     if body:
-        body = channel.decode_body(body, item(properties, "body_encoding"))
+        encoding = item(properties, "body_encoding")
+        decode = channel.decode_body
+        if encoding == "base64" and is_function(decode, plain_decode) and type(channel.codecs.get(encoding)) is Base64:
+            body = from_base64(body)
+        else:
+            body = decode(body, encoding)
     self = Message.__new__(Message)
     if isinstance(body, str):
         try:
@@ -190,6 +202,23 @@ cdef class Delivery:
     def __call__(self, raw_message):
         """Deliver what came out of the queue."""
         return self.callback(self.channel._take_delivery(raw_message, self.queue, self.no_ack))
+
+
+cdef int augment_message(object channel, object message, object exchange, object routing_key) except -1:
+    """Do what ``_inplace_augment_message`` says."""
+    body, encoding = message["body"], channel.body_encoding
+    encode = channel.encode_body
+    if encoding == "base64" and is_function(encode, plain_encode) and type(channel.codecs.get(encoding)) is Base64:
+        message["body"] = to_base64(body)
+    else:
+        message["body"], encoding = encode(body, encoding)
+    properties = message["properties"]
+    properties["body_encoding"] = encoding
+    properties["delivery_tag"] = channel._next_delivery_tag()
+    info = properties["delivery_info"]
+    info["exchange"] = exchange
+    info["routing_key"] = routing_key
+    return 0
 
 
 class MessageChannel:
@@ -284,13 +313,7 @@ class MessageChannel:
 
     def _inplace_augment_message(self, message, exchange, routing_key):
         """Encode the body of *message* and note where it goes."""
-        message["body"], encoding = self.encode_body(message["body"], self.body_encoding)
-        properties = message["properties"]
-        properties["body_encoding"] = encoding
-        properties["delivery_tag"] = self._next_delivery_tag()
-        info = properties["delivery_info"]
-        info["exchange"] = exchange
-        info["routing_key"] = routing_key
+        augment_message(self, message, exchange, routing_key)
 
     def _next_delivery_tag(self):
         raise NotImplementedError("a channel has to make delivery tags")
@@ -327,6 +350,10 @@ class MessageChannel:
         if self.closed:
             self._check_open("acknowledge delivery tag {!r}", delivery_tag)
         self.qos.ack(delivery_tag)
+
+
+cdef object plain_encode = MessageChannel.encode_body
+cdef object plain_decode = MessageChannel.decode_body
 
 
 class MessageConnection:

@@ -566,3 +566,118 @@ def test_a_hundred_connections_leave_nothing_behind():
         gc.collect()
         counts.append(len(gc.get_objects()))
     assert counts[2] - counts[0] < 100
+
+
+# -- Publishes that are planned.
+
+
+def waiting(queue="q"):
+    """Return the messages that wait, without what differs from one to the next."""
+    found = []
+    for message in memory.Channel.queues[queue].queue:
+        properties = {**message["properties"]}
+        assert properties.pop("delivery_tag")
+        found.append({**message, "properties": properties})
+    return found
+
+
+@pytest.mark.parametrize("exchange", ["", "direct"])
+def test_what_a_producer_sends_again_looks_as_at_first(channel, exchange):
+    Queue("q", Exchange(exchange), "q")(channel).declare()
+    producer = Producer(channel, Exchange(exchange), routing_key="q")
+    for _ in range(3):
+        producer.publish({"a": "ü"}, priority=4)
+    producer.publish({"a": "ü"}, priority=5)
+    first, second, third, other = waiting()
+    assert first == second == third
+    assert other["properties"].pop("priority") == 5
+    assert first["properties"].pop("priority") == 4
+    assert first == other
+    assert first["properties"]["delivery_info"] == {"exchange": exchange, "routing_key": "q"}
+    assert first["properties"]["body_encoding"] == "base64"
+
+
+def test_messages_of_one_producer_share_nothing_that_can_be_changed(channel):
+    channel.queue_declare("q")
+    producer = Producer(channel, routing_key="q")
+    for number in range(3):
+        producer.publish(str(number))
+    for message in (channel.basic_get("q", no_ack=True) for _ in range(2)):
+        message.headers["seen"] = True
+        message.delivery_info["seen"] = True
+        message.properties["seen"] = True
+    [last] = waiting()
+    assert last["headers"] == {}
+    assert "seen" not in last["properties"]
+    assert "seen" not in last["properties"]["delivery_info"]
+
+
+def test_bodies_of_all_kinds_are_the_bytes_that_they_were(channel):
+    channel.queue_declare("q")
+    producer = Producer(channel, routing_key="q")
+    changed = bytearray(b"array")
+    for body in (b"bytes", changed, memoryview(b"view"), "text", None):
+        for _ in range(2):
+            producer.publish(body, content_type="x/y")
+    changed[:] = b"*****"
+    expected = [body for body in ("bytes", "array", "view", "text") for _ in range(2)]
+    assert bodies(channel, "q")[:8] == expected
+
+
+@pytest.mark.parametrize(
+    "name", ["prepare_message", "_inplace_augment_message", "encode_body", "basic_publish", "_put"]
+)
+def test_a_method_of_a_subclass_is_called_for_each_message(connection, name):
+    called = []
+
+    def own(self, *args, **kwargs):
+        called.append(name)
+        return getattr(memory.Channel, name)(self, *args, **kwargs)
+
+    kind = type("Channel", (memory.Channel,), {name: own})
+    channel = kind(connection.connection)
+    channel.queue_declare("q")
+    producer = Producer(channel, routing_key="q", serializer="json")
+    for number in range(3):
+        producer.publish(number)
+    assert called == [name] * 3
+    assert [message.payload for message in iter(lambda: channel.basic_get("q", no_ack=True), None)] == [0, 1, 2]
+
+
+def test_a_codec_of_a_subclass_is_used(connection):
+    class Hex:
+        def encode(self, body):
+            return (body.encode() if isinstance(body, str) else body).hex()
+
+        def decode(self, body):
+            return bytes.fromhex(body)
+
+    kind = type("Channel", (memory.Channel,), {"codecs": {"base64": Hex()}})
+    channel = kind(connection.connection)
+    channel.queue_declare("q")
+    producer = Producer(channel, routing_key="q")
+    for _ in range(3):
+        producer.publish("az")
+    assert [message["body"] for message in waiting()] == ["617a"] * 3
+    assert bodies(channel, "q") == ["az"] * 3
+
+
+def test_a_producer_whose_channel_is_closed_says_so(connection):
+    channel = connection.channel()
+    channel.queue_declare("q")
+    producer = Producer(channel, routing_key="q")
+    for _ in range(2):
+        producer.publish("x")
+    channel.close()
+    with pytest.raises(RecoverableConnectionError, match="publish a message"):
+        producer.publish("x")
+
+
+def test_a_batch_on_it_sends_at_once(channel):
+    channel.queue_declare("q")
+    producer = Producer(channel, routing_key="q")
+    with producer.batch():
+        for number in range(3):
+            producer.publish(str(number))
+            assert channel.queue_declare("q", passive=True).message_count == number + 1
+    assert bodies(channel, "q") == ["0", "1", "2"]
