@@ -376,16 +376,12 @@ class PooledConnection(_pool.Lent, Connection):
     def _unpooled_class(self) -> type[Connection]:
         return Connection
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
-    ) -> None:
+    def _replaced_after(self, exc: BaseException) -> bool:
         # An interrupt (one that is no Exception) may have left half a frame, or a reply on its way, behind.
-        if exc_val is not None and (
-            not isinstance(exc_val, Exception) or isinstance(exc_val, self.connection_errors)
-        ):
-            self._pool.replace(self)
-        else:
-            self.release()
+        if isinstance(exc, Exception) and not isinstance(exc, self.connection_errors):
+            return False
+        self._pool.replace(self)
+        return True
 
 
 class ConnectionPool(Resource):

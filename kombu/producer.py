@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from amqp import RecoverableConnectionError
 
@@ -22,16 +22,12 @@ from .serialization import dumps
 from .utils.functional import ChannelPromise
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from .abstract import MaybeChannelBound
     from .connection import Connection
 
 __all__ = ("Producer",)
 
 UNPLANNED = planning.UNPLANNED
-
-_ProducerT = TypeVar("_ProducerT", bound="Producer")
 
 
 class Producer(_pool.Lent):
@@ -376,18 +372,13 @@ class Producer(_pool.Lent):
         self._channel = channel
         self.exchange = self.exchange(channel)
 
-    def __enter__(self: _ProducerT) -> _ProducerT:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None,
-    ) -> None:
-        if exc_val is not None:
-            connection = self.__connection__
-            pool = None if connection is None else connection._pool
-            if pool is not None and _is_connection_error(exc_val, connection):
-                pool.replace(connection)
-        self.release()
+    def _replaced_after(self, exc: BaseException) -> bool:
+        connection = self.__connection__
+        pool = None if connection is None else connection._pool
+        if pool is not None and _is_connection_error(exc, connection):
+            pool.replace(connection)
+        # The producer itself goes back, and gets another connection.
+        return False
 
     close = _pool.Lent.release
 

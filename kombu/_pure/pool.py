@@ -15,13 +15,15 @@ from collections.abc import Callable
 from itertools import chain
 from operator import is_
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 __all__ = (
     "CLOSED",
     "FULL",
     "UNLIMITED",
     "VACANT",
+    "Hashed",
     "Lender",
     "Lent",
     "PoolMap",
@@ -34,6 +36,7 @@ __all__ = (
     "evaluated_channel",
     "identity",
     "rejoin",
+    "verify_connection",
 )
 
 
@@ -64,6 +67,8 @@ _PENDING: Final = _Answer("PENDING")
 
 #: As many places as there can be.
 UNLIMITED: Final = 2**21 - 1
+
+_L = TypeVar("_L", bound="Lent")
 
 _FOREVER: Final = float("inf")
 
@@ -652,6 +657,19 @@ class Lent:
     #: The pool that it belongs to, if it does to one.
     _pool: Any = None
 
+    def __enter__(self: _L) -> _L:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        if exc_val is None or not self._replaced_after(exc_val):
+            self.release()
+
+    def _replaced_after(self, exc: BaseException) -> bool:
+        """Let the pool replace what *exc*, which ended a use of this, has spoilt; return whether this was it itself."""
+        return False
+
     def release(self) -> None:
         """Give this back to the pool that it came from, if it came from one; harmless where that was done before."""
         pool = self._pool
@@ -683,6 +701,11 @@ def channel_is_open(channel: Any) -> bool:
     if is_open is False or closed is True:
         return False
     return is_open is True or closed is False or getattr(channel, "connection", True) is not None
+
+
+def verify_connection(self: Any, connection: Any) -> bool:
+    """Return whether *connection* is usable still, as far as is known without asking the broker."""
+    return True
 
 
 def connection_is_open(connection: Any) -> bool:
@@ -945,6 +968,17 @@ class ProducerLender(Lender):
         producer._channel = producer._client = None
         if connection:
             connection.release()
+
+
+class Hashed(list[Any]):
+    """A list that is hashed by its attribute *hashvalue*; to be derived from."""
+
+    __slots__ = ("hashvalue",)
+
+    hashvalue: int
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return self.hashvalue
 
 
 def identity(self: Any) -> Any:

@@ -1,10 +1,13 @@
 from typing import Any, Final, final
 
+from typing_extensions import Self
+
 __all__ = (
     "CLOSED",
     "FULL",
     "UNLIMITED",
     "VACANT",
+    "Hashed",
     "Lender",
     "Lent",
     "PoolMap",
@@ -17,6 +20,7 @@ __all__ = (
     "evaluated_channel",
     "identity",
     "rejoin",
+    "verify_connection",
 )
 
 ABI: int
@@ -59,6 +63,8 @@ class SlotPool:
 class Lent:
     _pool: Any
     def __init__(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None: ...
     def release(self) -> None: ...
 
 @final
@@ -83,6 +89,10 @@ class ProducerLender(Lender):
     def __init__(self) -> None: ...
     def prepare(self, p: Any) -> Any: ...
 
+class Hashed(list[Any]):
+    hashvalue: int
+    def __hash__(self) -> int: ...  # type: ignore[override]
+
 class PoolMap(dict[Any, Any]):
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
     def __getitem__(self, key: Any, /) -> Any: ...
@@ -93,3 +103,4 @@ def evaluated(self: Any, resource: Any) -> Any: ...
 def evaluated_channel(self: Any, channel: Any) -> Any: ...
 def identity(self: Any) -> Any: ...
 def rejoin(producer: Any, connection: Any) -> bool: ...
+def verify_connection(self: Any, connection: Any) -> bool: ...

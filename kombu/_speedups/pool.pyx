@@ -20,6 +20,7 @@ __all__ = (
     "FULL",
     "UNLIMITED",
     "VACANT",
+    "Hashed",
     "Lender",
     "Lent",
     "PoolMap",
@@ -32,6 +33,7 @@ __all__ = (
     "evaluated_channel",
     "identity",
     "rejoin",
+    "verify_connection",
 )
 
 #: See kombu._core.ABI.
@@ -808,6 +810,11 @@ cdef inline bint _channel_is_open(channel) except -1:
     return is_open is True or closed is False or getattr(channel, "connection", True) is not None
 
 
+def verify_connection(self, connection):
+    """Return whether *connection* is usable still, as far as is known without asking the broker."""
+    return True
+
+
 def connection_is_open(connection):
     """Return whether *connection* was not lost, or was never made; the transport says what it knows already."""
     return _connection_is_open(connection)
@@ -850,7 +857,9 @@ cdef extern from *:
     #define pool_share(thing) ((void)(thing))
     #endif
     #define pool_delattr(thing, name) PyObject_GenericSetAttr(thing, name, NULL)
+    #define hashed_compare(a, b, op) PyList_Type.tp_richcompare(a, b, op)
     """
+    object hashed_compare(object a, object b, int op)
     unsigned int pool_version_of(object thing)
     bint pool_lends(void *thing, void *lender)
     void pool_keep(object thing)
@@ -1141,6 +1150,17 @@ cdef class Lent:
     #: The pool that it belongs to, if it does to one.
     cdef public object _pool
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, exc_type, exc_val, exc_tb):
+        if exc_val is None or not self._replaced_after(exc_val):
+            self.release()
+
+    def _replaced_after(self, exc):
+        """Let the pool replace what *exc*, which ended a use of this, has spoilt; return whether this was it itself."""
+        return False
+
     def release(self):
         """Give this back to the pool that it came from, if it came from one; harmless where that was done before."""
         # Not held here: the pool is kept by whoever made this its resource.
@@ -1320,6 +1340,20 @@ cdef class ProducerLender(Lender):
         return 0
 
 
+@cython.auto_pickle(False)
+cdef class Hashed(list):
+    """A list that is hashed by its attribute *hashvalue*; to be derived from."""
+
+    cdef public object hashvalue
+
+    def __hash__(self):
+        return self.hashvalue
+
+    def __richcmp__(self, other, int op):
+        # What defines one of the two does not get the other from list.
+        return hashed_compare(self, other, op)
+
+
 # -- pools by connection ---------------------------------------------------------------------------------------------
 
 
@@ -1388,5 +1422,7 @@ cdef class PoolMap(dict):
         return self.__missing__(key) if pool is None else pool
 
 
-for _hot in (Lender.acquire, Lender.release, Lent.release, Return.__call__, PoolMap.__getitem__):
+for _hot in (
+    Lender.acquire, Lender.release, Lent.release, Lent.__enter__, Lent.__exit__, Return.__call__, PoolMap.__getitem__,
+):
     pool_keep(_hot)

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from amqp.exceptions import RecoverableConnectionError
 
+from kombu._core import pool as _pool
 from kombu.exceptions import ChannelError, ConnectionError
 from kombu.message import Message
 from kombu.messaging import Consumer, Producer
@@ -267,9 +268,8 @@ class Transport:
         """Return the version of the library underneath."""
         return "N/A"
 
-    def verify_connection(self, connection: Any) -> bool:
-        """Return whether *connection* is usable still, as far as is known without asking the broker."""
-        return True
+    # Of the core, as pools call it each time that a connection goes out.
+    verify_connection = _pool.verify_connection
 
     def qos_semantics_matches_spec(self, connection: Any) -> bool:
         """Return whether ``basic.qos(global=True)`` applies to all channels, as the specification says."""

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from copyreg import __newobj__  # type: ignore[attr-defined]
 from typing import Any
+
+from .._core import pool as _pool
 
 __all__ = ("EqualityDict", "HashedSeq", "eqhash")
 
 
-class HashedSeq(list[Any]):
+class HashedSeq(_pool.Hashed):
     """Be a list that is hashed once, when it is made from the items given.
 
     The hash does not follow later changes of the list.
     """
 
-    __slots__ = ("hashvalue",)
+    __slots__ = ()
 
     def __init__(self, *seq: Any) -> None:
         super().__init__(seq)
         self.hashvalue = hash(seq)
 
-    def __hash__(self) -> int:  # type: ignore[override]
-        return self.hashvalue
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The state as pickle has it of slots, wherever *hashvalue* is kept.
+        return __newobj__, (type(self),), (None, {"hashvalue": self.hashvalue}), iter(self)
 
 
 def eqhash(o: Any) -> Any:

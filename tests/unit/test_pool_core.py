@@ -530,3 +530,33 @@ def test_what_was_inherited_can_be_seen_although_the_lock_is_held(core):
     slots.occupy("out")
     slots.put("idle")
     assert forked(slots.inherited) == (["out"], ["idle"])
+
+
+def test_a_hashed_list_is_equal_by_its_items_and_hashed_by_its_hashvalue(core):
+    first, second = core.pool.Hashed([1, 2]), core.pool.Hashed([1, 2])
+    first.hashvalue = second.hashvalue = 7
+    assert hash(first) == 7
+    assert first == second and first == [1, 2] and not first != second
+    assert first < [1, 3] and first != [1]
+    assert {first: "found"}[second] == "found"
+
+
+def test_what_was_lent_is_released_after_its_context_unless_that_replaced_it(core):
+    class Thing(core.pool.Lent):
+        def __init__(self):
+            self.seen = []
+
+        def _replaced_after(self, exc):
+            self.seen.append(exc)
+            return isinstance(exc, OSError)
+
+        def release(self):
+            self.seen.append("released")
+
+    thing, wrong, lost = Thing(), ValueError(), OSError()
+    with thing as entered:
+        assert entered is thing
+    for error in (wrong, lost):
+        with pytest.raises(type(error)), thing:
+            raise error
+    assert thing.seen == ["released", wrong, "released", lost]

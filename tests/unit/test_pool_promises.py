@@ -55,6 +55,22 @@ def wait_until(condition, seconds=30):
         time.sleep(0.001)
 
 
+# -- the dead
+
+
+def test_the_transport_is_asked_whether_a_connection_lives_also_if_that_was_replaced_in_the_transport_alone():
+    pool = Connection("memory://").Pool(1)
+    first = pool.acquire()
+    first.connect()
+    first.release()
+    assert pool.acquire() is first
+    first.release()
+    first.transport.verify_connection = lambda raw: False
+    other = pool.acquire()
+    assert other is not first
+    other.release()
+
+
 # -- churn
 
 
