@@ -1,73 +1,105 @@
-"""Find objects that nobody holds any more but what belongs to them.
+"""Find objects that nobody can reach any more but by what belongs to them.
 
-An open channel is kept by its connection, so that it is never collected when its user has dropped it.  What can be done
-is to count: if all references to it are its connection's and its own, nobody else has any.
+An open channel is kept by its connection, so that it is never collected when its user has dropped it, and no weak
+reference tells.  What is asked here is what the garbage collector asks, of a few objects: leaving out the references
+that they have from one another and from the connection, which of them has one more?  Somebody holds that one, and with
+it all that can be reached from it.
+
+Such an answer errs on one side only.  What is not looked at counts as somebody who holds what it refers to: objects
+that are too far away, those without support for the garbage collector, variables of functions that run.
 """
 
 from __future__ import annotations
 
 import gc
 import sys
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 from ._core import pool as _pool
 
 __all__ = ("find_dropped",)
 
-#: How far from a channel its own objects are looked for: a dict of sets of bound methods, at most.
-_DEPTH = 3
+#: How many references away from a channel the objects are that are looked at.
+_DEPTH = 8
 
-_PLAIN = (str, bytes, int, float, type, type(None))
-_CONTAINERS = (dict, list, tuple, set, frozenset)
+#: How many those are, at most.
+_MANY = 500
+
+#: They hold half the program, and are held by it.
+_NOT_FOLLOWED = (type, ModuleType, FunctionType, BuiltinFunctionType, type(_pool.channel_is_open), _pool.Lender)
 
 
 def find_dropped(channels: list[Any]) -> list[Any]:
-    """Return those of *channels* to which nobody but that list, their connection and they themselves refers.
+    """Return those of *channels* that can only be reached from that list, their connection and they themselves.
 
-    *channels* has to be the caller's only references to them.  Where in doubt, as a thread is busy with one, and on an
-    interpreter that does not count references, an object counts as held.
+    *channels* has to be the caller's only references to them.  One that has consumers is in use.  Where in doubt, as a
+    thread is busy with one, and on an interpreter that does not count references, an object counts as held.
     """
     if not hasattr(sys, "getrefcount"):
         return []
-    # What a count shows of an object that a list alone holds depends on the interpreter.
-    probe = [object()]
-    alone = sys.getrefcount(probe[0])
-    found = []
-    for index in range(len(channels)):
-        before = _own_references(channels[index], alone)
-        count = sys.getrefcount(channels[index])
-        if count - alone == before == _own_references(channels[index], alone):
-            found.append(index)
+    found = [index for index in range(len(channels)) if _is_dropped(channels, index)]
     return [channels[index] for index in found]
 
 
-def _own_references(channel: Any, alone: int) -> int:
-    """Return how many references to *channel* its connection and the objects in its attributes have.
+def _is_dropped(channels: list[Any], index: int) -> bool:
+    # Of AMQP's channels, and of virtual ones.
+    if getattr(channels[index], "callbacks", None) or getattr(channels[index], "_consumers", None):
+        return False
+    things, leads_to, inner = _surroundings(channels[index])
+    # What a count shows of an object that one list alone holds depends on the interpreter.
+    once = _counts([object()])[0]
+    counts = _counts(things)
+    counts[0] -= 1  # for *channels*
+    seen = [id(thing) for thing in things]
+    things, _, again = _surroundings(channels[index])
+    if [id(thing) for thing in things] != seen or again != inner:
+        return False  # somebody is busy with it
+    held = [number for number, count in enumerate(counts) if count - once != inner[number]]
+    reached = set(held)
+    while held:
+        further = leads_to[held.pop()] - reached
+        reached |= further
+        held += further
+    return 0 not in reached
 
-    *alone* is the count of an object with one reference.
+
+def _counts(things: list[Any]) -> list[int]:
+    return [sys.getrefcount(thing) for thing in things]
+
+
+def _surroundings(channel: Any) -> tuple[list[Any], list[set[int]], list[int]]:
+    """Look around *channel*.
+
+    Returns:
+        Objects, *channel* first; for each the numbers of those that it refers to; for each how many references it has
+        from these and from the connection.
     """
     connection = getattr(channel, "connection", None)
-    kept = getattr(connection, "channels", None) or ()
-    count = sum(other is channel for other in list(kept.values() if isinstance(kept, dict) else kept))
+    kept = getattr(connection, "channels", None)
     # The receive loop remembers the channel that something came for last.
     receiver = getattr(connection, "_receiver", None)
-    count += sum(thing is channel for thing in gc.get_referents(receiver))
-    seen = {id(channel), id(connection), id(receiver)}
-    pending = [(thing, 1) for thing in gc.get_referents(channel)]
-    while pending:
-        thing, depth = pending.pop()
-        if thing is channel:
-            count += 1
-        elif id(thing) not in seen and depth <= _DEPTH and not isinstance(thing, _PLAIN) and gc.is_tracked(thing):
-            # What stands in a container may be the user's, and is then looked into for a bound method only.
-            if isinstance(thing, _pool.Return) and sys.getrefcount(thing) > alone + 1:
-                continue  # somebody has kept the channel's release(), to give it back by that
-            if depth == 1 or isinstance(thing, _CONTAINERS) or getattr(thing, "__self__", None) is channel:
-                seen.add(id(thing))
-                # Whether an object has its attributes in a dict is the interpreter's affair, so a dict is no step.
-                further = depth if type(thing) is dict else depth + 1
-                pending += [(inner, further) for inner in gc.get_referents(thing)]
-            elif depth == 2 and hasattr(thing, "channel"):
-                seen.add(id(thing))
-                pending += [(inner, _DEPTH) for inner in gc.get_referents(thing)]
-    return count
+    keepers = [*(kept.values() if isinstance(kept, dict) else kept or ()), *gc.get_referents(receiver)]
+    things, inner = [channel], [sum(thing is channel for thing in keepers)]
+    leads_to: list[set[int]] = [set()]
+    numbers = {id(channel): 0}
+    not_followed = {id(connection), id(kept), id(receiver)}
+    begin = 0
+    for _ in range(_DEPTH):
+        end = len(things)
+        for number in range(begin, end):
+            for thing in gc.get_referents(things[number]):
+                if id(thing) in not_followed or isinstance(thing, _NOT_FOLLOWED) or not gc.is_tracked(thing):
+                    continue
+                there = numbers.get(id(thing))
+                if there is None:
+                    if len(things) == _MANY:
+                        continue
+                    there = numbers[id(thing)] = len(things)
+                    things.append(thing)
+                    inner.append(0)
+                    leads_to.append(set())
+                inner[there] += 1
+                leads_to[number].add(there)
+        begin = end
+    return things, leads_to, inner

@@ -456,7 +456,8 @@ class ChannelPool(Resource):
     """Share channels of *connection*, at most *limit* of them; *preload* opens that many at once.
 
     An open channel is kept by its connection.  One that was dropped without release is found, closed and reported when
-    its place is needed: at once by whoever does not wait, within a fraction of a second by who does.
+    its place is needed: at once by whoever does not wait, within a fraction of a second by who does.  One that has
+    consumers is in use, whoever holds it.
     """
 
     LimitExceeded = exceptions.ChannelLimitExceeded

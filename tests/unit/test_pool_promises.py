@@ -206,7 +206,23 @@ def test_who_waits_gets_the_place_of_a_dropped_channel():
         got.pop().release()
 
 
-@pytest.mark.parametrize("how", ["channel", "release", "method", "consumer", "container", "closure"])
+class Owner:
+    """Has a channel, and may be what a channel calls."""
+
+    def __init__(self, channel):
+        self.channel = channel
+
+    def on_return(self, *args):
+        pass
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "channel", "release", "method", "consumer", "container", "closure", "owner", "own container", "listener",
+        "generator",
+    ],
+)
 def test_a_channel_that_somebody_holds_in_any_way_is_not_taken_for_dropped(how):
     with Connection("memory://") as connection:
         pool = connection.ChannelPool(1)
@@ -222,6 +238,16 @@ def test_a_channel_that_somebody_holds_in_any_way_is_not_taken_for_dropped(how):
             held = None
         elif how == "container":
             held = {"here": [channel]}
+        elif how == "owner":
+            channel.owner = held = Owner(channel)
+        elif how == "own container":
+            channel.container = held = [channel]
+        elif how == "listener":
+            held = Owner(channel)
+            channel.listeners = {"basic_return": {held.on_return}}
+        elif how == "generator":
+            held = (each for each in [channel] * 2)
+            next(held)
         else:
             def held(channel=channel):
                 return channel
@@ -233,6 +259,27 @@ def test_a_channel_that_somebody_holds_in_any_way_is_not_taken_for_dropped(how):
                 pool.acquire(block=True, timeout=0.01)
         assert pool.stats()["replaced"] == 0
         del held
+        for each in list(connection.connection.channels):
+            each.release()
+
+
+@pytest.mark.skipif(not hasattr(sys, "getrefcount"), reason="this interpreter does not count references")
+@pytest.mark.parametrize("how", ["owner", "container", "listener", "bound queue"])
+def test_a_channel_that_only_what_it_has_itself_refers_to_is_found_as_well(how):
+    with Connection("memory://") as connection:
+        pool = connection.ChannelPool(1)
+        channel = pool.acquire()
+        if how == "owner":
+            channel.owner = Owner(channel)
+        elif how == "container":
+            channel.container = [channel, {"again": channel}]
+        elif how == "listener":
+            channel.listeners = {"basic_return": {Owner(channel).on_return}}
+        else:
+            channel.queue = Queue("mine")(channel)
+        del channel
+        with pytest.warns(ResourceWarning, match="dropped without release"):
+            pool.acquire().release()
 
 
 def test_who_waits_gets_the_place_of_what_was_dropped():
