@@ -24,10 +24,12 @@ __all__ = (
     "memory",
     "message",
     "output",
+    "places",
     "planning",
     "pool",
     "publish",
     "settling",
+    "shared",
     "virtual",
 )
 
@@ -37,7 +39,7 @@ ABI = 1
 #: The modules of a package, in such an order that each imports only earlier ones.
 _MODULES = (
     "decoding", "encoding", "frames", "deliveries", "message", "dispatch", "inbound", "output", "drain", "settling",
-    "publish", "planning", "pool", "virtual", "memory",
+    "publish", "planning", "places", "pool", "shared", "virtual", "memory",
 )
 
 
@@ -87,18 +89,23 @@ if TYPE_CHECKING:
         memory,
         message,
         output,
+        places,
         planning,
         pool,
         publish,
         settling,
+        shared,
         virtual,
     )
 else:
-    deliveries, dispatch, drain, frames, memory, message, output, planning, pool, publish, settling, virtual = (
+    (
+        deliveries, dispatch, drain, frames, memory, message, output, planning, places, pool, publish, settling, shared,
+        virtual,
+    ) = (
         _modules[name]
         for name in (
-            "deliveries", "dispatch", "drain", "frames", "memory", "message", "output", "planning", "pool", "publish",
-            "settling", "virtual",
+            "deliveries", "dispatch", "drain", "frames", "memory", "message", "output", "planning", "places", "pool",
+            "publish", "settling", "shared", "virtual",
         )
     )
 

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from . import exceptions, forks
+from ._core import places as _places
 from ._core import pool as _pool
 from ._dropped import find_dropped
 from .channels import is_connection, maybe_channel
@@ -481,7 +482,7 @@ class ChannelPool(Resource):
             return True
         return _pool.channel_is_open(resource) and not self.connection._is_inherited()
 
-    def _new_slots(self) -> _pool.SlotPool:
+    def _new_slots(self) -> _places.SlotPool:
         slots = super()._new_slots()
         slots.search = _Search(self)
         return slots
@@ -500,7 +501,7 @@ class ChannelPool(Resource):
                 self._part_with(channel, self.connection.maybe_close_channel)
             finally:
                 surplus = slots.vacate(channel, keep=False)
-                if surplus is not _pool.VACANT:
+                if surplus is not _places.VACANT:
                     self._close_surplus(surplus)
             if slots.lost is not None:
                 slots.lost()

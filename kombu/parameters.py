@@ -7,7 +7,7 @@ from itertools import chain
 from operator import itemgetter
 from typing import Any, TypeVar
 
-from ._core import pool as _pool
+from ._core import shared
 from .channels import ConnectionMarker
 from .failover import check_alternate, check_url_transport, failover_strategies, parameters_of
 from .log import get_logger
@@ -288,7 +288,7 @@ class ConnectionParameters(ConnectionMarker):
     def __reduce__(self) -> tuple[Any, ...]:
         return self._unpooled_class(), tuple(self.info().values()), None
 
-    __eqhash__ = _pool.identity
+    __eqhash__ = shared.identity
 
     def _new_identity(self) -> HashedSeq:
         """Return what this connection is equal by, and remember it for as long as the parameters stay what they are."""

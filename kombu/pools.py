@@ -9,7 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import forks
-from ._core import pool as _pool
+from ._core import shared
 from .connection import Connection, ConnectionPool
 from .log import get_logger
 from .messaging import Producer
@@ -53,7 +53,7 @@ class _Patience(threading.local):
     limits: tuple[bool, float | None, float] = (True, None, 0.0)
 
 
-class ProducerPool(_pool.ProducerLender, Resource):
+class ProducerPool(shared.ProducerLender, Resource):
     """Share producers that take their connections from a pool.
 
     A producer has a connection while it is in use. To acquire one is to acquire both: *block* and *timeout* hold for
@@ -101,7 +101,7 @@ class ProducerPool(_pool.ProducerLender, Resource):
             self._take_connection(resource)
 
 
-class PoolGroup(_pool.PoolMap, EqualityDict):
+class PoolGroup(shared.PoolMap, EqualityDict):
     """Pools by what they are made from; one is made when it is first asked for.
 
     Arguments:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from amqp import RecoverableConnectionError
 
-from ._core import planning
+from ._core import planning, shared
 from ._core import pool as _pool
 from .batch import DEFAULT_BATCH_SIZE, CurrentBatch
 from .batch import ProducerBatch as _ProducerBatch
@@ -360,7 +360,7 @@ class Producer(_pool.Lent):
     def revive(self, channel: Any) -> None:
         """Move to *channel*, or to the default channel of a connection, for instance after a reconnect."""
         if is_connection(channel):
-            if _pool.rejoin(self, channel):
+            if shared.rejoin(self, channel):
                 return
             self.__connection__ = self._last_connection = channel
             channel = self._last_promise = ChannelPromise(partial(getattr, channel, "default_channel"))

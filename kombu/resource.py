@@ -12,6 +12,7 @@ from itertools import count
 from typing import Any, NoReturn
 
 from . import exceptions, forks
+from ._core import places as _places
 from ._core import pool as _pool
 from .log import get_logger
 from .utils.functional import lazy
@@ -20,7 +21,7 @@ __all__ = ("Resource",)
 
 logger = get_logger(__name__)
 
-_VACANT, _CLOSED = _pool.VACANT, _pool.CLOSED
+_VACANT, _CLOSED = _places.VACANT, _places.CLOSED
 
 #: Whether each acquire and release is printed, and what is out knows who acquired it.
 _tracing = bool(os.environ.get("KOMBU_DEBUG_POOL"))
@@ -63,8 +64,8 @@ class Resource(_pool.Lender):
         self._pid = forks.pid
         self.setup()
 
-    def _new_slots(self) -> _pool.SlotPool:
-        slots = _pool.SlotPool(self._limit or _pool.UNLIMITED)
+    def _new_slots(self) -> _places.SlotPool:
+        slots = _places.SlotPool(self._limit or _places.UNLIMITED)
         slots.lost, slots.unwanted = _Lost(self), _Unwanted(self)
         return slots
 
@@ -103,7 +104,7 @@ class Resource(_pool.Lender):
         if not isinstance(surplus, lazy):
             self._part_with(surplus, self.close_resource)
 
-    def _refuse(self, answer: Any, slots: _pool.SlotPool) -> NoReturn:
+    def _refuse(self, answer: Any, slots: _places.SlotPool) -> NoReturn:
         """Raise what says why there is no place."""
         if answer is _CLOSED:
             raise RuntimeError("Acquire on closed pool")
@@ -227,7 +228,7 @@ class Resource(_pool.Lender):
                 raise RuntimeError(f"Can't shrink pool when in use: was={before} now={now}")
             reset = True
         self._limit = limit
-        surplus = self._slots.resize(now or _pool.UNLIMITED)
+        surplus = self._slots.resize(now or _places.UNLIMITED)
         self._open(self._slots, not now)
         if not now:
             # Nothing is kept without a limit.

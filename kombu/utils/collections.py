@@ -5,12 +5,12 @@ from __future__ import annotations
 from copyreg import __newobj__  # type: ignore[attr-defined]
 from typing import Any
 
-from .._core import pool as _pool
+from .._core import shared
 
 __all__ = ("EqualityDict", "HashedSeq", "eqhash")
 
 
-class HashedSeq(_pool.Hashed):
+class HashedSeq(shared.Hashed):
     """Be a list that is hashed once, when it is made from the items given.
 
     The hash does not follow later changes of the list.

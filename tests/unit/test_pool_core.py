@@ -34,8 +34,8 @@ def started(function, *args):
 def take(core, slots):
     """Take a place and fill it, as a pool does."""
     thing = slots.acquire()
-    assert thing is not core.pool.FULL
-    if thing is core.pool.VACANT:
+    assert thing is not core.places.FULL
+    if thing is core.places.VACANT:
         thing = Thing()
     slots.occupy(thing)
     return thing
@@ -51,24 +51,24 @@ def give(slots, thing):
 
 @pytest.mark.parametrize("limit", [-1, 0, 1, 3])
 def test_there_are_as_many_places_as_the_limit(core, limit):
-    slots = core.pool.SlotPool(limit)
+    slots = core.places.SlotPool(limit)
     for _ in range(max(limit, 0)):
-        assert slots.acquire() is core.pool.VACANT
+        assert slots.acquire() is core.places.VACANT
     assert slots.in_use == max(limit, 0)
-    assert slots.acquire() is core.pool.FULL
+    assert slots.acquire() is core.places.FULL
     assert slots.in_use == max(limit, 0)
 
 
 def test_a_place_given_back_can_be_taken_again(core):
-    slots = core.pool.SlotPool(1)
-    assert slots.acquire() is core.pool.VACANT
-    assert slots.vacate() is core.pool.VACANT
+    slots = core.places.SlotPool(1)
+    assert slots.acquire() is core.places.VACANT
+    assert slots.vacate() is core.places.VACANT
     assert slots.in_use == 0
-    assert slots.acquire() is core.pool.VACANT
+    assert slots.acquire() is core.places.VACANT
 
 
 def test_the_resource_returned_last_goes_out_first(core):
-    slots = core.pool.SlotPool(3)
+    slots = core.places.SlotPool(3)
     one, two, three = (take(core, slots) for _ in range(3))
     for thing in (two, three, one):
         give(slots, thing)
@@ -77,7 +77,7 @@ def test_the_resource_returned_last_goes_out_first(core):
 
 
 def test_a_resource_is_known_to_be_out_from_occupy_to_withdraw(core):
-    slots = core.pool.SlotPool(1)
+    slots = core.places.SlotPool(1)
     thing = Thing()
     assert not slots.is_out(thing)
     slots.acquire()
@@ -100,20 +100,20 @@ def test_resources_are_told_apart_by_identity(core):
 
         __hash__ = None
 
-    slots = core.pool.SlotPool(2)
+    slots = core.places.SlotPool(2)
     one, two = Equal(), Equal()
     for thing in (one, two):
         slots.acquire()
         slots.occupy(thing)
     assert slots.withdraw(one)
-    assert slots.vacate(one) is core.pool.VACANT
+    assert slots.vacate(one) is core.places.VACANT
     assert not slots.withdraw(one)
     assert slots.is_out(two) and not slots.is_out(one)
     assert slots.knows(one) and slots.knows(two) and not slots.knows(Equal())
 
 
 def test_a_resource_is_known_all_the_way_round(core):
-    slots, thing, seen = core.pool.SlotPool(1), Thing(), []
+    slots, thing, seen = core.places.SlotPool(1), Thing(), []
     assert not slots.knows(thing)
     slots.acquire()
     slots.occupy(thing)
@@ -133,7 +133,7 @@ def test_a_resource_is_known_all_the_way_round(core):
 
 
 def test_a_resource_on_its_way_to_who_waits_is_known(core):
-    slots, thing, got = core.pool.SlotPool(1), Thing(), []
+    slots, thing, got = core.places.SlotPool(1), Thing(), []
     slots.acquire()
     slots.occupy(thing)
     thread = started(lambda: got.append(slots.acquire(True)))
@@ -147,7 +147,7 @@ def test_a_resource_on_its_way_to_who_waits_is_known(core):
 
 
 def test_what_stood_for_a_resource_is_forgotten_when_the_resource_is_out(core):
-    slots, promise, thing = core.pool.SlotPool(1), Thing(), Thing()
+    slots, promise, thing = core.places.SlotPool(1), Thing(), Thing()
     slots.put(promise)
     assert slots.acquire() is promise
     slots.occupy(thing, promise)
@@ -155,15 +155,15 @@ def test_what_stood_for_a_resource_is_forgotten_when_the_resource_is_out(core):
 
 
 def test_put_fills_places_and_no_more(core):
-    slots = core.pool.SlotPool(2)
+    slots = core.places.SlotPool(2)
     slots.acquire()
     assert slots.put("a")
     assert not slots.put("b")
     assert slots.acquire() == "a"
-    assert slots.take() is core.pool.VACANT
+    assert slots.take() is core.places.VACANT
     slots.vacate("a")
     assert slots.take() == "a"
-    assert slots.take() is core.pool.VACANT
+    assert slots.take() is core.places.VACANT
 
 
 # -- waiting
@@ -171,30 +171,30 @@ def test_put_fills_places_and_no_more(core):
 
 @pytest.mark.parametrize("timeout", [0, 0.0, 0.01])
 def test_waiting_ends_with_the_timeout(core, timeout):
-    slots = core.pool.SlotPool(1)
+    slots = core.places.SlotPool(1)
     slots.acquire()
     before = time.monotonic()
-    assert slots.acquire(True, timeout) is core.pool.FULL
+    assert slots.acquire(True, timeout) is core.places.FULL
     assert timeout <= time.monotonic() - before < timeout + 30
     assert (slots.in_use, slots.waiting) == (1, 0)
 
 
 def test_a_timeout_without_block_is_of_no_effect(core):
-    slots = core.pool.SlotPool(1)
+    slots = core.places.SlotPool(1)
     slots.acquire()
-    assert slots.acquire(False, 1000) is core.pool.FULL
-    assert slots.acquire(timeout=1000) is core.pool.FULL
+    assert slots.acquire(False, 1000) is core.places.FULL
+    assert slots.acquire(timeout=1000) is core.places.FULL
 
 
 def test_a_negative_timeout_is_refused(core):
-    slots = core.pool.SlotPool(1)
+    slots = core.places.SlotPool(1)
     with pytest.raises(ValueError, match="must not be negative: -1"):
         slots.acquire(True, -1)
     assert slots.in_use == 0
 
 
 def test_an_enormous_timeout_is_a_long_one(core):
-    slots = core.pool.SlotPool(1)
+    slots = core.places.SlotPool(1)
     slots.acquire()
     got = []
     thread = started(lambda: got.append(slots.acquire(True, 1e300)))
@@ -205,7 +205,7 @@ def test_an_enormous_timeout_is_a_long_one(core):
 
 
 def test_who_waits_is_served_in_order(core):
-    slots = core.pool.SlotPool(1)
+    slots = core.places.SlotPool(1)
     slots.acquire()
     order = []
 
@@ -225,34 +225,34 @@ def test_who_waits_is_served_in_order(core):
 
 
 def test_nobody_overtakes_who_waits(core):
-    slots = core.pool.SlotPool(1)
+    slots = core.places.SlotPool(1)
     slots.acquire()
     answers = []
     thread = started(lambda: answers.append(slots.acquire(True)))
     wait_until(lambda: slots.waiting == 1)
     slots.vacate("it")
     # The place belongs to the waiter already, whether it has woken up or not.
-    assert slots.acquire() is core.pool.FULL
+    assert slots.acquire() is core.places.FULL
     thread.join(30)
     assert answers == ["it"]
 
 
 def test_a_vacant_place_goes_to_who_waits_too(core):
-    slots = core.pool.SlotPool(1)
+    slots = core.places.SlotPool(1)
     slots.acquire()
     answers = []
     thread = started(lambda: answers.append(slots.acquire(True)))
     wait_until(lambda: slots.waiting == 1)
     slots.vacate()
     thread.join(30)
-    assert answers == [core.pool.VACANT]
+    assert answers == [core.places.VACANT]
     assert slots.in_use == 1
 
 
 def test_who_has_given_up_gets_nothing(core):
-    slots = core.pool.SlotPool(1)
+    slots = core.places.SlotPool(1)
     slots.acquire()
-    assert slots.acquire(True, 0.01) is core.pool.FULL
+    assert slots.acquire(True, 0.01) is core.places.FULL
     slots.vacate("it")
     assert slots.idle_resources() == ["it"]
 
@@ -272,7 +272,7 @@ def test_who_is_interrupted_while_waiting_leaves_the_queue(core, monkeypatch):
         def release(self):
             pass
 
-    slots = core.pool.SlotPool(1)
+    slots = core.places.SlotPool(1)
     slots.acquire()
     monkeypatch.setattr(threading, "Lock", Gate)
     with pytest.raises(KeyboardInterrupt):
@@ -281,7 +281,7 @@ def test_who_is_interrupted_while_waiting_leaves_the_queue(core, monkeypatch):
 
 
 def test_who_is_interrupted_just_when_it_is_served_passes_the_place_on(core, monkeypatch):
-    slots = core.pool.SlotPool(1)
+    slots = core.places.SlotPool(1)
     slots.acquire()
 
     class Gate:
@@ -309,7 +309,7 @@ def test_who_is_interrupted_just_when_it_is_served_passes_the_place_on(core, mon
 @pytest.mark.stress
 def test_the_limit_holds_under_a_thousand_threads(core):
     limit = 7
-    slots = core.pool.SlotPool(limit)
+    slots = core.places.SlotPool(limit)
     lock = threading.Lock()
     alive, most, done, twice = set(), [0], [0], []
     out = set()
@@ -319,7 +319,7 @@ def test_the_limit_holds_under_a_thousand_threads(core):
         go.wait()
         for _ in range(5):
             thing = slots.acquire(True)
-            if thing is core.pool.VACANT:
+            if thing is core.places.VACANT:
                 thing = Thing()
                 with lock:
                     alive.add(thing)
@@ -333,7 +333,7 @@ def test_the_limit_holds_under_a_thousand_threads(core):
                 out.remove(thing)
             assert slots.withdraw(thing)
             assert not slots.withdraw(thing)
-            assert slots.vacate(thing) is core.pool.VACANT
+            assert slots.vacate(thing) is core.places.VACANT
             with lock:
                 done[0] += 1
 
@@ -356,7 +356,7 @@ def test_the_limit_holds_under_a_thousand_threads(core):
 
 
 def test_growing_makes_places_and_serves_who_waits(core):
-    slots = core.pool.SlotPool(1)
+    slots = core.places.SlotPool(1)
     slots.acquire()
     answers = []
     threads = [started(lambda: answers.append(slots.acquire(True))) for _ in range(3)]
@@ -371,7 +371,7 @@ def test_growing_makes_places_and_serves_who_waits(core):
 
 
 def test_shrinking_returns_the_idle_resources_that_have_no_place(core):
-    slots = core.pool.SlotPool(5)
+    slots = core.places.SlotPool(5)
     for name in "abcd":
         slots.put(name)
     assert slots.acquire() == "d"
@@ -381,27 +381,27 @@ def test_shrinking_returns_the_idle_resources_that_have_no_place(core):
 
 
 def test_what_is_out_when_a_pool_shrinks_is_not_kept_when_it_comes_back(core):
-    slots = core.pool.SlotPool(3)
+    slots = core.places.SlotPool(3)
     for _ in range(3):
         slots.acquire()
     assert slots.resize(1) == []
-    assert slots.acquire() is core.pool.FULL
+    assert slots.acquire() is core.places.FULL
     assert slots.vacate("a") == "a"
-    assert slots.vacate("b", keep=False) is core.pool.VACANT
+    assert slots.vacate("b", keep=False) is core.places.VACANT
     assert slots.in_use == 1
-    assert slots.vacate("c") is core.pool.VACANT
+    assert slots.vacate("c") is core.places.VACANT
     assert slots.idle_resources() == ["c"]
     assert slots.acquire() == "c"
 
 
 @pytest.mark.parametrize("limit", [0, 1, 2, 20, 50])
 def test_resizing_to_and_fro_leaves_that_many_places(core, limit):
-    slots = core.pool.SlotPool(10)
+    slots = core.places.SlotPool(10)
     for size in (20, 5, 50, limit):
         slots.resize(size)
     assert slots.limit == limit
     places = 0
-    while slots.acquire() is not core.pool.FULL:
+    while slots.acquire() is not core.places.FULL:
         places += 1
     assert places == limit
 
@@ -410,38 +410,38 @@ def test_resizing_to_and_fro_leaves_that_many_places(core, limit):
 
 
 def test_clear_forgets_and_returns_what_is_out_and_what_is_idle(core):
-    slots = core.pool.SlotPool(3)
+    slots = core.places.SlotPool(3)
     thing = take(core, slots)
     slots.put("idle")
     assert slots.clear() == ([thing], ["idle"])
     assert slots.in_use == 0
     assert not slots.withdraw(thing)
-    assert slots.acquire() is core.pool.VACANT
+    assert slots.acquire() is core.places.VACANT
 
 
 def test_clear_leaves_places_whose_resource_is_being_made(core):
-    slots = core.pool.SlotPool(1)
+    slots = core.places.SlotPool(1)
     slots.acquire()
     assert slots.clear() == ([], [])
-    assert slots.acquire() is core.pool.FULL
+    assert slots.acquire() is core.places.FULL
     thing = Thing()
     slots.occupy(thing)
-    assert give(slots, thing) is core.pool.VACANT
+    assert give(slots, thing) is core.places.VACANT
 
 
 def test_clear_serves_who_waits(core):
-    slots = core.pool.SlotPool(1)
+    slots = core.places.SlotPool(1)
     thing = take(core, slots)
     answers = []
     thread = started(lambda: answers.append(slots.acquire(True)))
     wait_until(lambda: slots.waiting == 1)
     assert slots.clear() == ([thing], [])
     thread.join(30)
-    assert answers == [core.pool.VACANT]
+    assert answers == [core.places.VACANT]
 
 
 def test_closing_tells_who_waits_and_who_comes(core):
-    slots = core.pool.SlotPool(1)
+    slots = core.places.SlotPool(1)
     thing = take(core, slots)
     answers = []
     threads = [started(lambda: answers.append(slots.acquire(True))) for _ in range(3)]
@@ -449,13 +449,13 @@ def test_closing_tells_who_waits_and_who_comes(core):
     assert slots.clear(close=True) == ([thing], [])
     for thread in threads:
         thread.join(30)
-    assert answers == [core.pool.CLOSED] * 3
-    assert slots.acquire() is core.pool.CLOSED
+    assert answers == [core.places.CLOSED] * 3
+    assert slots.acquire() is core.places.CLOSED
     assert not slots.put("late")
 
 
 def test_what_was_being_made_when_the_pool_closed_is_not_kept(core):
-    slots = core.pool.SlotPool(1)
+    slots = core.places.SlotPool(1)
     slots.acquire()
     slots.clear(close=True)
     slots.occupy("made")
@@ -468,7 +468,7 @@ def test_what_was_being_made_when_the_pool_closed_is_not_kept(core):
 
 
 def test_resources_that_came_back_and_were_taken_away_are_not_kept_alive(core):
-    slots = core.pool.SlotPool(2)
+    slots = core.places.SlotPool(2)
     thing = take(core, slots)
     gone = weakref.ref(thing)
     give(slots, thing)
@@ -480,7 +480,7 @@ def test_resources_that_came_back_and_were_taken_away_are_not_kept_alive(core):
 
 def test_a_pool_in_a_cycle_is_collected(core):
     thing = Thing()
-    thing.slots = core.pool.SlotPool(1)
+    thing.slots = core.places.SlotPool(1)
     thing.slots.put(thing)
     gone = weakref.ref(thing)
     del thing
@@ -491,13 +491,13 @@ def test_a_pool_in_a_cycle_is_collected(core):
 @pytest.mark.leak
 @pytest.mark.skipif(sys.implementation.name != "cpython", reason="counts allocated blocks")
 def test_going_round_leaves_no_memory_behind(core):
-    slots = core.pool.SlotPool(2)
+    slots = core.places.SlotPool(2)
 
     def go_round():
         for _ in range(1000):
             give(slots, take(core, slots))
             items = slots.acquire(), slots.acquire()
-            assert slots.acquire(True, 0) is core.pool.FULL
+            assert slots.acquire(True, 0) is core.places.FULL
             for item in items:
                 slots.vacate(item, keep=False)
             slots.clear()
@@ -510,7 +510,7 @@ def test_going_round_leaves_no_memory_behind(core):
 
 
 def test_a_finalizer_may_give_a_resource_back(core):
-    slots = core.pool.SlotPool(2)
+    slots = core.places.SlotPool(2)
 
     class Finalized:
         def __del__(self):
@@ -525,7 +525,7 @@ def test_a_finalizer_may_give_a_resource_back(core):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
 def test_what_was_inherited_can_be_seen_although_the_lock_is_held(core):
-    slots = core.pool.SlotPool(3)
+    slots = core.places.SlotPool(3)
     slots.acquire()
     slots.occupy("out")
     slots.put("idle")
@@ -533,7 +533,7 @@ def test_what_was_inherited_can_be_seen_although_the_lock_is_held(core):
 
 
 def test_a_hashed_list_is_equal_by_its_items_and_hashed_by_its_hashvalue(core):
-    first, second = core.pool.Hashed([1, 2]), core.pool.Hashed([1, 2])
+    first, second = core.shared.Hashed([1, 2]), core.shared.Hashed([1, 2])
     first.hashvalue = second.hashvalue = 7
     assert hash(first) == 7
     assert first == second and first == [1, 2] and not first != second

@@ -104,14 +104,14 @@ def test_a_pool_resized_while_resources_come_back_keeps_exactly_the_new_size(siz
 
 
 def test_many_sizes_while_many_threads_come_and_go_leave_no_resource_too_many(core):
-    slots = core.pool.SlotPool(6)
+    slots = core.places.SlotPool(6)
     sizes = [6, 1, 4, 2, 5, 3]
     closed, made, lock, over = [], [], threading.Lock(), threading.Event()
 
     def use():
         while not over.is_set():
             thing = slots.acquire(True, 30)
-            if thing is core.pool.VACANT:
+            if thing is core.places.VACANT:
                 thing = Thing()
                 with lock:
                     made.append(thing)
@@ -120,7 +120,7 @@ def test_many_sizes_while_many_threads_come_and_go_leave_no_resource_too_many(co
                 slots.occupy(thing, thing)
             assert slots.withdraw(thing)
             surplus = slots.vacate(thing)
-            if surplus is not core.pool.VACANT:
+            if surplus is not core.places.VACANT:
                 with lock:
                     closed.append(surplus)
 
@@ -141,7 +141,7 @@ def test_many_sizes_while_many_threads_come_and_go_leave_no_resource_too_many(co
 
 
 def test_a_limit_that_becomes_smaller_just_before_a_place_is_free_is_seen_after_it():
-    core = pytest.importorskip("kombu._pure.pool")
+    core = pytest.importorskip("kombu._pure.places")
     slots = core.SlotPool(2)
 
     class Late(deque):
@@ -166,7 +166,7 @@ def test_a_limit_that_becomes_smaller_just_before_a_place_is_free_is_seen_after_
 
 
 def test_who_begins_to_wait_just_before_a_place_is_free_is_served():
-    core = pytest.importorskip("kombu._pure.pool")
+    core = pytest.importorskip("kombu._pure.places")
     slots, got = core.SlotPool(1), []
     thing = Thing()
     assert slots.acquire() is core.VACANT

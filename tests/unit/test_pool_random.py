@@ -14,7 +14,7 @@ class Places(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.slots = self.pool.SlotPool(3)
+        self.slots = self.places.SlotPool(3)
         self.limit, self.idle, self.out, self.reserved, self.made = 3, [], [], [], 0
 
     def taken(self):
@@ -24,12 +24,12 @@ class Places(RuleBasedStateMachine):
     def acquire(self):
         answer = self.slots.acquire()
         if self.taken() >= self.limit:
-            assert answer is self.pool.FULL
+            assert answer is self.places.FULL
             return
         if self.idle:
             assert answer is self.idle.pop()
         else:
-            assert answer is self.pool.VACANT
+            assert answer is self.places.VACANT
             self.made += 1
             answer = f"thing {self.made}"
         self.slots.occupy(answer)
@@ -39,7 +39,7 @@ class Places(RuleBasedStateMachine):
     def reserve(self):
         answer = self.slots.acquire(True, 0)
         if self.taken() >= self.limit:
-            assert answer is self.pool.FULL
+            assert answer is self.places.FULL
         else:
             if self.idle:
                 assert answer is self.idle.pop()
@@ -51,13 +51,13 @@ class Places(RuleBasedStateMachine):
         item = self.reserved.pop()
         fits = len(self.out) + len(self.reserved) < self.limit
         surplus = self.slots.vacate(item, keep)
-        if keep and item is not self.pool.VACANT:
-            assert surplus is (self.pool.VACANT if fits else item)
+        if keep and item is not self.places.VACANT:
+            assert surplus is (self.places.VACANT if fits else item)
             if fits:
                 self.idle.append(item)
         else:
-            assert surplus is self.pool.VACANT
-        if item is not self.pool.VACANT:
+            assert surplus is self.places.VACANT
+        if item is not self.places.VACANT:
             assert self.slots.knows(item) == (keep and fits)
 
     @precondition(lambda self: self.out)
@@ -66,7 +66,7 @@ class Places(RuleBasedStateMachine):
         thing = data.draw(st.sampled_from(self.out))
         assert self.slots.withdraw(thing)
         fits = self.taken() <= self.limit
-        assert self.slots.vacate(thing) is (self.pool.VACANT if fits else thing)
+        assert self.slots.vacate(thing) is (self.places.VACANT if fits else thing)
         self.out.remove(thing)
         if fits:
             self.idle.append(thing)
@@ -104,7 +104,7 @@ class Places(RuleBasedStateMachine):
 
 
 def test_random_use_goes_as_the_model_says(core):
-    machine = type("PlacesOfOneCore", (Places,), {"pool": core.pool})
+    machine = type("PlacesOfOneCore", (Places,), {"places": core.places})
     case = machine.TestCase
     case.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
     case("runTest").runTest()
