@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -73,11 +72,9 @@ class version_info_t(NamedTuple):
 
 
 def _parse_version(version: str) -> version_info_t:
-    found = re.match(r"(\d+)\.(\d+)\.(\d+)(.*)", version)
-    if found is None:
-        raise ValueError(f"not a version: {version!r}")
-    major, minor, micro, rest = found.groups()
-    return version_info_t(int(major), int(minor), int(micro), rest, "")
+    release, plus, local = version.partition("+")
+    major, minor, micro = map(int, release.split("."))
+    return version_info_t(major, minor, micro, plus + local, "")
 
 
 VERSION = version_info = _parse_version(__version__)

@@ -12,8 +12,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_OID, uuid3, uuid4, uuid5
 
-from amqp import ChannelError, RecoverableConnectionError
-
+from ._lazy import amqp_errors
 from .channels import is_connection, maybe_channel
 from .entity import Exchange, Queue
 from .log import get_logger
@@ -125,7 +124,7 @@ def _ensure_channel_is_bound(entity: Any, channel: Any) -> Any:
     if entity.is_bound:
         return entity
     if not channel:
-        raise ChannelError(f"Cannot bind channel {channel} to entity {entity}")
+        raise amqp_errors.ChannelError(f"Cannot bind channel {channel} to entity {entity}")
     return entity.bind(channel)
 
 
@@ -136,7 +135,7 @@ def _live_channel(entity: Any, channel: Any) -> Any:
     """
     channel = maybe_channel(channel)
     if channel is None and not entity.is_bound:
-        raise ChannelError(f"Cannot bind channel {channel} to entity {entity}")
+        raise amqp_errors.ChannelError(f"Cannot bind channel {channel} to entity {entity}")
     if (channel is None or channel.connection is None) and entity.is_bound:
         return entity.channel
     return channel
@@ -148,7 +147,7 @@ def _maybe_declare(entity: Any, channel: Any) -> bool:
         channel = _live_channel(entity, channel)
     connection = channel.connection
     if not connection:
-        raise RecoverableConnectionError("channel disconnected")
+        raise amqp_errors.RecoverableConnectionError("channel disconnected")
     declared = None
     if entity.can_cache_declaration:
         declared = connection.client.declared_entities
@@ -168,7 +167,7 @@ def _imaybe_declare(entity: Any, channel: Any, **retry_policy: Any) -> bool:
         # Bound to a channel that has been closed since: the one at hand is the better one.
         bound.revive(channel)
     if not bound.channel.connection:
-        raise RecoverableConnectionError("channel disconnected")
+        raise amqp_errors.RecoverableConnectionError("channel disconnected")
     ensured = bound.channel.connection.client.ensure(bound, _maybe_declare, **retry_policy)
     done: bool = ensured(bound, channel)
     if bound is not entity:

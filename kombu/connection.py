@@ -6,7 +6,6 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from inspect import signature
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -14,25 +13,30 @@ from . import exceptions, forks
 from ._core import places as _places
 from ._core import pool as _pool
 from ._dropped import find_dropped
+from ._lazy import LazyModule, forwarding
 from .channels import is_connection, maybe_channel
 from .failover import check_url_transport, failover_strategies, roundrobin_failover
 from .link import Link, _log_connection
 from .link import logger as logger
-from .parameters import CERT_NONE, resolve_aliases
+from .parameters import resolve_aliases
 from .resource import Resource
 from .retry import Operation, RetryPolicy, Revival, operation_of
 from .transport import get_transport_cls, supports_librabbitmq
 from .utils.functional import lazy
-from .utils.imports import LazyModule
 from .utils.limits import check_max_events
 from .utils.objects import cached_property
-from .utils.url import parse_url, urlparse
+from .utils.url import parse_url, ssl_available
 
 if TYPE_CHECKING:
+    import inspect
+    from urllib.parse import urlparse
+
     from . import messaging, simple
 else:
     # With all that they need they take longest to import, and who only connects never does.
     messaging, simple = LazyModule("kombu.messaging"), LazyModule("kombu.simple")
+    inspect = LazyModule("inspect")
+    __getattr__, __dir__ = forwarding(__name__, {"urlparse": "urllib.parse"})
 
 __all__ = (
     "BrokerConnection",
@@ -53,8 +57,6 @@ __all__ = (
     "urlparse",
 )
 
-ssl_available = CERT_NONE is not None
-
 _check_url_transport = check_url_transport
 
 #: Seconds after which a connection that comes out of a pool is looked at, without asking the broker.
@@ -72,7 +74,7 @@ _UNSET: Any = object()
 def _takes_max_events(transport_class: type) -> bool:
     """Return whether ``drain_events`` of the transport names the argument; one that takes any may not know it."""
     try:
-        return "max_events" in signature(transport_class.drain_events).parameters  # type: ignore[attr-defined]
+        return "max_events" in inspect.signature(transport_class.drain_events).parameters  # type: ignore[attr-defined]
     except (AttributeError, TypeError, ValueError):
         return False
 

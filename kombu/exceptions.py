@@ -3,6 +3,7 @@
 Everything of our own derives from :class:`KombuError`, except what stands for an error of the broker
 (:class:`InconsistencyError` is a recoverable connection error) or of an HTTP peer (:class:`HttpError`).
 This module imports nothing else of the package, so that every other module, the compiled core included, may use it.
+What is of ``amqp``, or derives from it, is in a module of its own, which is imported when it is first asked for.
 """
 
 from __future__ import annotations
@@ -12,10 +13,19 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from amqp.exceptions import ChannelError, ConnectionError, ResourceError  # type: ignore[import-untyped]
+from ._lazy import forwarding
 
 if TYPE_CHECKING:
     from kombu.asynchronous.http import Response
+
+    from ._amqp_exceptions import ChannelError, ConnectionError, InconsistencyError, ResourceError
+else:
+    __getattr__, __dir__ = forwarding(
+        __name__,
+        dict.fromkeys(
+            ("ChannelError", "ConnectionError", "InconsistencyError", "ResourceError"), "kombu._amqp_exceptions"
+        ),
+    )
 
 __all__ = (
     "BatchPublishError",
@@ -118,10 +128,6 @@ class SerializerNotInstalled(KombuError):
 
 class ContentDisallowed(SerializerNotInstalled):
     """Say that a body was not decoded because its content type is not among those accepted."""
-
-
-class InconsistencyError(ConnectionError):  # type: ignore[misc]
-    """Say that the state of the broker contradicts itself; trying again may help."""
 
 
 class HttpError(Exception):

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import cycle
-from typing import Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
+from ._lazy import LazyModule
 from .transport import get_transport_cls
 from .utils.functional import dictfilter, shufflecycle
 from .utils.url import parse_url
+
+if TYPE_CHECKING:
+    from urllib import parse
+else:
+    parse = LazyModule("urllib.parse")
 
 __all__ = ("PARAMETERS", "check_url_transport", "failover_strategies", "parameters_of", "roundrobin_failover")
 
@@ -65,7 +70,7 @@ def split_prefix(hostname: str) -> tuple[str, str] | None:
 def check_alternate(url: Any) -> None:
     """Raise ValueError where *url* is a URL whose scheme no transport may have."""
     if isinstance(url, str) and "://" in url:
-        check_url_transport(urlsplit(url).scheme)
+        check_url_transport(parse.urlsplit(url).scheme)
 
 
 def parameters_of(url: str, transport: Any = None) -> tuple[dict[str, Any], str | None]:
@@ -85,7 +90,7 @@ def parameters_of(url: str, transport: Any = None) -> tuple[dict[str, Any], str 
         return {"transport": prefixed[0], "hostname": prefixed[1]}, prefixed[0]
     if "://" not in url:
         return {"hostname": url}, None
-    chosen = transport or check_url_transport(urlsplit(url).scheme)
+    chosen = transport or check_url_transport(parse.urlsplit(url).scheme)
     if get_transport_cls(chosen).can_parse_url:
         return {"transport": chosen, "hostname": url}, None
     parts = parse_url(url)

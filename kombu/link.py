@@ -9,20 +9,22 @@ from contextlib import nullcontext
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from amqp.exceptions import RecoverableConnectionError
-
 from . import exceptions, forks
 from ._core import pool as _pool
-from .log import get_logger
+from ._lazy import LazyLogger, LazyModule, amqp_errors
 from .parameters import ConnectionParameters
 from .retry import LibraryErrors, operation_of
-from .utils.debug import Logwrapped
 from .utils.functional import retry_over_time
 from .utils.objects import cached_property
 
+if TYPE_CHECKING:
+    from .utils import debug
+else:
+    debug = LazyModule("kombu.utils.debug")
+
 __all__ = ("Link",)
 
-logger = get_logger("kombu.connection")
+logger = LazyLogger("kombu.connection")
 
 _log_connection = bool(os.environ.get("KOMBU_LOG_CONNECTION"))
 _log_channel = bool(os.environ.get("KOMBU_LOG_CHANNEL"))
@@ -322,8 +324,8 @@ class Link(ConnectionParameters):
             reason = self._loss or "it was closed"
         message = f"Not connected to {self.as_uri()}: {reason}. Reconnect, and consume again"
         errors = self.recoverable_connection_errors
-        if not errors or issubclass(RecoverableConnectionError, errors):
-            return RecoverableConnectionError(message)
+        if not errors or issubclass(amqp_errors.RecoverableConnectionError, errors):
+            errors = (amqp_errors.RecoverableConnectionError,)
         lost: BaseException = errors[0](message)
         return lost
 
@@ -357,7 +359,7 @@ class Link(ConnectionParameters):
         connection = self._connection if self.connected else self._connect_for_use()
         channel = self.transport.create_channel(connection)
         if _log_channel:
-            return Logwrapped(channel, "kombu.channel", "[Kombu channel:{0.channel_id}] ")
+            return debug.Logwrapped(channel, "kombu.channel", "[Kombu channel:{0.channel_id}] ")
         return channel
 
     @property

@@ -5,26 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from operator import itemgetter
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._core import shared
+from ._lazy import LazyLogger, LazyModule
 from .channels import ConnectionMarker
 from .failover import check_alternate, check_url_transport, failover_strategies, parameters_of
-from .log import get_logger
 from .transport import get_transport_cls
 from .utils.collections import HashedSeq
-from .utils.url import as_url, maybe_sanitize_url, parse_url, quote
+from .utils.url import as_url, maybe_sanitize_url, parse_url, ssl_available
 
-try:
-    import ssl as _ssl
-except ImportError:  # a Python without OpenSSL
-    CERT_NONE: Any = None
+if TYPE_CHECKING:
+    import ssl as tls
+    from urllib import parse
 else:
-    CERT_NONE = _ssl.CERT_NONE
+    parse, tls = LazyModule("urllib.parse"), LazyModule("ssl")
 
-__all__ = ("CERT_NONE", "ConnectionParameters", "resolve_aliases")
+__all__ = ("ConnectionParameters", "resolve_aliases")
 
-logger = get_logger("kombu.connection")
+logger = LazyLogger("kombu.connection")
 
 #: Transports that :meth:`ConnectionParameters.info` shows under the name on the right.
 resolve_aliases = {"pyamqp": "amqp", "librabbitmq": "amqp"}
@@ -150,9 +149,9 @@ class ConnectionParameters(ConnectionMarker):
         credential_provider: Any,
     ) -> None:
         transport = transport or "amqp"
-        if transport == "rediss" and CERT_NONE is not None and not ssl:
+        if transport == "rediss" and ssl_available and not ssl:
             logger.warning("rediss:// was given without ssl options: the server's certificate will not be verified")
-            ssl = {"ssl_cert_reqs": CERT_NONE}
+            ssl = {"ssl_cert_reqs": tls.CERT_NONE}
         self.hostname, self.port = hostname, port or self.port
         self.userid, self.password, self.login_method = userid, password, login_method
         self.virtual_host = virtual_host or self.virtual_host
@@ -269,7 +268,7 @@ class ConnectionParameters(ConnectionMarker):
             port,
             userid,
             password,
-            quote(virtual_host),
+            parse.quote(virtual_host),
             sanitize=not include_password,
             mask=mask,
         )

@@ -7,10 +7,9 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from amqp import RecoverableConnectionError
-
 from ._core import planning, shared
 from ._core import pool as _pool
+from ._lazy import amqp_errors
 from .batch import DEFAULT_BATCH_SIZE, CurrentBatch
 from .batch import ProducerBatch as _ProducerBatch
 from .channels import is_connection
@@ -410,7 +409,7 @@ class Producer(_pool.Lent):
         """Return the connection that a lost channel can be replaced from."""
         connection = self.connection or self._client
         if connection is None:
-            raise RecoverableConnectionError(
+            raise amqp_errors.RecoverableConnectionError(
                 f"cannot publish with retry=True: {self!r} has no open channel and none that it had is known; "
                 "give the producer a channel or a connection",
             )

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from itertools import count
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import exceptions, forks
 from ._core import places as _places
 from ._core import pool as _pool
-from .log import get_logger
+from ._lazy import LazyLogger, LazyModule
 from .utils.functional import lazy
+
+if TYPE_CHECKING:
+    import traceback
+else:
+    traceback = LazyModule("traceback")
 
 __all__ = ("Resource",)
 
-logger = get_logger(__name__)
+logger = LazyLogger(__name__)
 
 _VACANT, _CLOSED = _places.VACANT, _places.CLOSED
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .exceptions import OperationalError
 from .utils.functional import retry_over_time
@@ -26,8 +25,7 @@ Errors = tuple[type[BaseException], ...]
 _running: ContextVar[Operation | None] = ContextVar("kombu_running_operation", default=None)
 
 
-@dataclass(frozen=True)
-class RetryPolicy:
+class RetryPolicy(NamedTuple):
     """Say how often and how soon an operation is tried again; intervals are seconds."""
 
     errback: Callable[[Any, float], Any] | None = None

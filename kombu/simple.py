@@ -7,8 +7,7 @@ from queue import Empty
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from amqp import RecoverableConnectionError
-
+from ._lazy import amqp_errors
 from .channels import maybe_channel
 from .entity import Exchange, Queue
 from .messaging import Consumer, Producer
@@ -75,7 +74,9 @@ class SimpleBase:
                     raise self.Empty()
             connection = self.channel.connection
             if connection is None:
-                raise RecoverableConnectionError(f"cannot get from {self.queue.name!r}: its channel is closed")
+                raise amqp_errors.RecoverableConnectionError(
+                    f"cannot get from {self.queue.name!r}: its channel is closed"
+                )
             try:
                 connection.client.drain_events(timeout=remaining)
             except TimeoutError:

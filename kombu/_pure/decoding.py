@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from datetime import datetime, timedelta
-from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from amqp.exceptions import FrameSyntaxError
+from kombu._lazy import LazyModule, amqp_errors
+
+if TYPE_CHECKING:
+    import datetime
+    import decimal
+else:
+    # What few messages need.
+    datetime, decimal = LazyModule("datetime"), LazyModule("decimal")
 
 __all__ = (
     "MAX_DEPTH",
@@ -43,7 +48,6 @@ PROPERTIES = (
     (0x0004, "cluster_id", "s"),
 )
 
-_EPOCH = datetime(1970, 1, 1)
 #: 9999-12-31T23:59:59, the last second that a datetime can hold.
 _LAST_SECOND = 253_402_300_799
 
@@ -139,13 +143,17 @@ def decode_properties(data: bytes | bytearray | memoryview, offset: int = 0) -> 
     (flags,) = _UNSIGNED_SHORT.unpack_from(data, offset)
     offset += 2
     if flags & 3:
-        raise FrameSyntaxError(f"property flags 0x{flags:04x} name properties that class basic does not have")
+        raise amqp_errors.FrameSyntaxError(
+            f"property flags 0x{flags:04x} name properties that class basic does not have"
+        )
     properties: dict[str, Any] = {}
     for flag, name, letter in PROPERTIES:
         if flags & flag:
             properties[name], offset = _read_argument(letter, data, offset, limit)
     if offset != limit:
-        raise FrameSyntaxError(f"{limit - offset} bytes are left over behind the properties at offset {offset}")
+        raise amqp_errors.FrameSyntaxError(
+            f"{limit - offset} bytes are left over behind the properties at offset {offset}"
+        )
     return properties
 
 
@@ -159,12 +167,14 @@ def _start(data: bytes | bytearray | memoryview, offset: int) -> tuple[bytes, in
     if not isinstance(data, bytes):
         data = bytes(memoryview(data))
     if not 0 <= offset <= len(data):
-        raise FrameSyntaxError(f"offset {offset} is outside the {len(data)} bytes of data")
+        raise amqp_errors.FrameSyntaxError(f"offset {offset} is outside the {len(data)} bytes of data")
     return data, offset
 
 
-def _beyond(what: str, size: int, offset: int, limit: int) -> FrameSyntaxError:
-    return FrameSyntaxError(f"{what} of {size} bytes at offset {offset} exceeds the {limit - offset} bytes that remain")
+def _beyond(what: str, size: int, offset: int, limit: int) -> Exception:
+    return amqp_errors.FrameSyntaxError(
+        f"{what} of {size} bytes at offset {offset} exceeds the {limit - offset} bytes that remain"
+    )
 
 
 def _read_argument(letter: str, data: bytes, offset: int, limit: int) -> tuple[Any, int]:
@@ -194,7 +204,7 @@ def _read_argument(letter: str, data: bytes, offset: int, limit: int) -> tuple[A
         return _read_array(data, offset, limit, 1)
     if letter == "T":
         return _read_timestamp(data, offset, limit)
-    raise FrameSyntaxError(f"argument type {letter!r} is unknown")
+    raise amqp_errors.FrameSyntaxError(f"argument type {letter!r} is unknown")
 
 
 def _read_extent(what: str, data: bytes, offset: int, limit: int) -> tuple[int, int]:
@@ -212,7 +222,7 @@ def _text(what: str, raw: bytes, offset: int) -> str:
     try:
         return raw.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
-        raise FrameSyntaxError(f"{what} of {len(raw)} bytes at offset {offset} is not UTF-8") from None
+        raise amqp_errors.FrameSyntaxError(f"{what} of {len(raw)} bytes at offset {offset} is not UTF-8") from None
 
 
 def _text_or_bytes(raw: bytes) -> str | bytes:
@@ -222,19 +232,19 @@ def _text_or_bytes(raw: bytes) -> str | bytes:
         return raw
 
 
-def _read_timestamp(data: bytes, offset: int, limit: int) -> tuple[datetime, int]:
+def _read_timestamp(data: bytes, offset: int, limit: int) -> tuple[datetime.datetime, int]:
     if limit - offset < 8:
         raise _beyond("timestamp", 8, offset, limit)
     (seconds,) = _UNSIGNED_LONGLONG.unpack_from(data, offset)
     if seconds > _LAST_SECOND:
-        raise FrameSyntaxError(f"timestamp {seconds} at offset {offset} is later than the year 9999")
+        raise amqp_errors.FrameSyntaxError(f"timestamp {seconds} at offset {offset} is later than the year 9999")
     # Not datetime.fromtimestamp(): its range is the platform's.
-    return _EPOCH + timedelta(seconds=seconds), offset + 8
+    return datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=seconds), offset + 8
 
 
 def _read_table(data: bytes, offset: int, limit: int, depth: int) -> tuple[dict[str | bytes, Any], int]:
     if depth > MAX_DEPTH:
-        raise FrameSyntaxError(f"table at offset {offset} is nested deeper than {MAX_DEPTH} levels")
+        raise amqp_errors.FrameSyntaxError(f"table at offset {offset} is nested deeper than {MAX_DEPTH} levels")
     offset, end = _read_extent("table", data, offset, limit)
     table: dict[str | bytes, Any] = {}
     while offset < end:
@@ -249,7 +259,7 @@ def _read_table(data: bytes, offset: int, limit: int, depth: int) -> tuple[dict[
 
 def _read_array(data: bytes, offset: int, limit: int, depth: int) -> tuple[list[Any], int]:
     if depth > MAX_DEPTH:
-        raise FrameSyntaxError(f"array at offset {offset} is nested deeper than {MAX_DEPTH} levels")
+        raise amqp_errors.FrameSyntaxError(f"array at offset {offset} is nested deeper than {MAX_DEPTH} levels")
     offset, end = _read_extent("array", data, offset, limit)
     items: list[Any] = []
     while offset < end:
@@ -288,5 +298,5 @@ def _read_value(data: bytes, offset: int, limit: int, depth: int) -> tuple[Any, 
         if limit - offset < 5:
             raise _beyond("decimal", 5, offset, limit)
         places, unscaled = _DECIMAL.unpack_from(data, offset)
-        return Decimal(unscaled) / Decimal(10**places), offset + 5
-    raise FrameSyntaxError(f"value type 0x{letter:02x} at offset {offset - 1} is unknown")
+        return decimal.Decimal(unscaled) / decimal.Decimal(10**places), offset + 5
+    raise amqp_errors.FrameSyntaxError(f"value type 0x{letter:02x} at offset {offset - 1} is unknown")

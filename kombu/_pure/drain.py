@@ -15,7 +15,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from amqp.exceptions import AMQPError, ConnectionForced, RecoverableConnectionError
+from kombu._lazy import amqp_errors
 
 from .inbound import DELIVER, MAX_BODY_SIZE, RETURN, SMALLEST_BUFFER, Inbound
 
@@ -147,7 +147,7 @@ class Receiver(Inbound):
             if self.link.wait_readable(0):
                 self._last_received = now
             else:
-                error = ConnectionForced(
+                error = amqp_errors.ConnectionForced(
                     f"Too many heartbeats missed: nothing received for {now - self._last_received:.1f} seconds, "
                     f"the interval is {interval:g}"
                 )
@@ -181,7 +181,7 @@ class Receiver(Inbound):
         Raises:
             amqp.exceptions.RecoverableConnectionError: always.
         """
-        raise RecoverableConnectionError(f"connection already closed: {self.failure}") from self.failure
+        raise amqp_errors.RecoverableConnectionError(f"connection already closed: {self.failure}") from self.failure
 
     def _end_of(self, error: BaseException) -> None:
         """Note *error* as the end, unless the socket was closed here and that is all it says."""
@@ -196,12 +196,12 @@ class Receiver(Inbound):
                 self.raise_failure()
             try:
                 event = self.next_event()
-            except (AMQPError, MemoryError) as error:
+            except (amqp_errors.AMQPError, MemoryError) as error:
                 self.fail(error)
                 raise
             except BaseException as error:
                 # A signal's handler raised: a frame may have been cut by half.
-                self.fail(RecoverableConnectionError(f"a read was interrupted by {error!r}"))
+                self.fail(amqp_errors.RecoverableConnectionError(f"a read was interrupted by {error!r}"))
                 raise
             if event is not None:
                 return event
@@ -238,7 +238,7 @@ class Receiver(Inbound):
                 raise
             except BaseException as error:
                 # A signal's handler raised: bytes may have been read, and nobody knows how many.
-                self.fail(RecoverableConnectionError(f"a read was interrupted by {error!r}"))
+                self.fail(amqp_errors.RecoverableConnectionError(f"a read was interrupted by {error!r}"))
                 raise
             if deadline == NOT_WAITING:
                 return False

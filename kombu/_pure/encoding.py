@@ -6,17 +6,21 @@ What is encoded comes from our own side: a value that does not fit raises what t
 
 from __future__ import annotations
 
-import calendar
 import struct
 from collections.abc import Iterable
-from datetime import datetime
-from decimal import Decimal
 from operator import index
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from amqp.exceptions import FrameSyntaxError
-
+from kombu._lazy import LazyModule, amqp_errors
 from kombu._pure.decoding import MAX_DEPTH, PROPERTIES
+
+if TYPE_CHECKING:
+    import calendar
+    import datetime
+    import decimal
+else:
+    # What few messages need.
+    calendar, datetime, decimal = LazyModule("calendar"), LazyModule("datetime"), LazyModule("decimal")
 
 __all__ = ("encode_arguments", "encode_properties", "encode_table")
 
@@ -125,7 +129,7 @@ def write_argument(letter: str, value: Any, out: bytearray) -> None:
     elif letter == "T":
         out += _UNSIGNED_LONGLONG.pack(_timestamp(value))
     else:
-        raise FrameSyntaxError(f"argument type {letter!r} is unknown")
+        raise amqp_errors.FrameSyntaxError(f"argument type {letter!r} is unknown")
 
 
 def _string(what: str, value: Any) -> bytes:
@@ -136,13 +140,13 @@ def _string(what: str, value: Any) -> bytes:
     raise TypeError(f"{what} has to be str or bytes, not {type(value).__name__}")
 
 
-def _timestamp(value: datetime) -> int:
+def _timestamp(value: datetime.datetime) -> int:
     return integer("timestamp", calendar.timegm(value.utctimetuple()), 0, LONGLONG_MAX)
 
 
 def _write_table(table: dict[Any, Any], out: bytearray, depth: int) -> None:
     if depth > MAX_DEPTH:
-        raise FrameSyntaxError(f"table is nested deeper than {MAX_DEPTH} levels")
+        raise amqp_errors.FrameSyntaxError(f"table is nested deeper than {MAX_DEPTH} levels")
     start = _reserve_length(out)
     for key, value in table.items():
         raw = _string("table key", key)
@@ -151,7 +155,7 @@ def _write_table(table: dict[Any, Any], out: bytearray, depth: int) -> None:
         out.append(len(raw))
         out += raw
         if not _write_value(value, out, depth):
-            raise FrameSyntaxError(
+            raise amqp_errors.FrameSyntaxError(
                 f"value {value!r} of type {type(value).__name__} for key {key!r} cannot stand in a table"
             )
     _fill_length(out, start)
@@ -159,11 +163,13 @@ def _write_table(table: dict[Any, Any], out: bytearray, depth: int) -> None:
 
 def _write_array(items: Iterable[Any], out: bytearray, depth: int) -> None:
     if depth > MAX_DEPTH:
-        raise FrameSyntaxError(f"array is nested deeper than {MAX_DEPTH} levels")
+        raise amqp_errors.FrameSyntaxError(f"array is nested deeper than {MAX_DEPTH} levels")
     start = _reserve_length(out)
     for value in items:
         if not _write_value(value, out, depth):
-            raise FrameSyntaxError(f"value {value!r} of type {type(value).__name__} cannot stand in an array")
+            raise amqp_errors.FrameSyntaxError(
+                f"value {value!r} of type {type(value).__name__} cannot stand in an array"
+            )
     _fill_length(out, start)
 
 
@@ -193,11 +199,6 @@ def _write_value(value: Any, out: bytearray, depth: int) -> bool:
             out += struct.pack(">ci", b"I", value)
         else:
             out += struct.pack(">cq", b"L", integer("long long", value, -(2**63), 2**63 - 1))
-    elif isinstance(value, Decimal):
-        _write_decimal(value, out)
-    elif isinstance(value, datetime):
-        out += b"T"
-        out += _UNSIGNED_LONGLONG.pack(_timestamp(value))
     elif isinstance(value, dict):
         out += b"F"
         _write_table(value, out, depth + 1)
@@ -206,12 +207,17 @@ def _write_value(value: Any, out: bytearray, depth: int) -> bool:
         _write_array(value, out, depth + 1)
     elif value is None:
         out += b"V"
+    elif isinstance(value, decimal.Decimal):
+        _write_decimal(value, out)
+    elif isinstance(value, datetime.datetime):
+        out += b"T"
+        out += _UNSIGNED_LONGLONG.pack(_timestamp(value))
     else:
         return False
     return True
 
 
-def _write_decimal(value: Decimal, out: bytearray) -> None:
+def _write_decimal(value: decimal.Decimal, out: bytearray) -> None:
     sign, digits, exponent = value.as_tuple()
     if not isinstance(exponent, int):
         raise TypeError(f"decimal {value} is not a finite number")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from amqp.exceptions import FrameError
-
+from kombu._lazy import amqp_errors
 from kombu._pure.decoding import (
     MAX_DEPTH,
     check_properties,
@@ -197,4 +196,4 @@ def _payload_room(frame_max: int) -> int:
 
 def _fits(what: str, size: int, more: int, room: int) -> None:
     if size + more > room:
-        raise FrameError(f"{what} of {size} bytes do not fit in a frame with {room} bytes of payload")
+        raise amqp_errors.FrameError(f"{what} of {size} bytes do not fit in a frame with {room} bytes of payload")

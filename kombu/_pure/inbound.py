@@ -11,7 +11,7 @@ from io import BytesIO
 from struct import Struct
 from typing import Any
 
-from amqp.exceptions import ChannelNotOpen, FrameError, FrameSyntaxError, UnexpectedFrame
+from kombu._lazy import amqp_errors
 
 from .frames import FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_HEARTBEAT, FRAME_METHOD, check_properties
 
@@ -78,7 +78,7 @@ class _Arguments:
     def take(self, size: int, what: str) -> int:
         offset = self.offset
         if size > self.end - offset:
-            raise FrameSyntaxError(
+            raise amqp_errors.FrameSyntaxError(
                 f"{what} of {size} bytes in {self.method} exceeds the {self.end - offset} that remain"
             )
         self.offset = offset + size
@@ -102,11 +102,13 @@ class _Arguments:
         try:
             return self.data[offset:offset + size].decode("utf-8", "surrogatepass")
         except UnicodeDecodeError:
-            raise FrameSyntaxError(f"short string in {self.method} is not UTF-8") from None
+            raise amqp_errors.FrameSyntaxError(f"short string in {self.method} is not UTF-8") from None
 
     def finish(self) -> None:
         if self.offset != self.end:
-            raise FrameSyntaxError(f"{self.end - self.offset} bytes are left over after the arguments of {self.method}")
+            raise amqp_errors.FrameSyntaxError(
+                f"{self.end - self.offset} bytes are left over after the arguments of {self.method}"
+            )
 
 
 class Inbound:
@@ -249,20 +251,24 @@ class Inbound:
             expected = FRAME_HEADER if content.properties is None else FRAME_BODY
         if frame_type == FRAME_HEARTBEAT:
             if channel_id:
-                raise FrameError(f"Received a heartbeat on channel {channel_id}; heartbeats belong to channel 0")
+                raise amqp_errors.FrameError(
+                    f"Received a heartbeat on channel {channel_id}; heartbeats belong to channel 0"
+                )
         elif frame_type != expected:
-            raise UnexpectedFrame(f"Received frame {frame_type} while expecting type: {expected}")
+            raise amqp_errors.UnexpectedFrame(f"Received frame {frame_type} while expecting type: {expected}")
         if self.frame_max and size > self.frame_max - 8:
-            raise FrameError(f"Received a frame of {size + 8} bytes; the negotiated frame_max is {self.frame_max}")
+            raise amqp_errors.FrameError(
+                f"Received a frame of {size + 8} bytes; the negotiated frame_max is {self.frame_max}"
+            )
 
     @staticmethod
     def _check_end(octet: int) -> None:
         if octet != FRAME_END:
-            raise UnexpectedFrame(f"Received frame_end {octet:#04x} while expecting 0xce")
+            raise amqp_errors.UnexpectedFrame(f"Received frame_end {octet:#04x} while expecting 0xce")
 
     def _on_method_frame(self, channel_id: int, start: int, end: int) -> tuple | None:
         if end - start < 4:
-            raise FrameSyntaxError(f"Received a method frame of {end - start} bytes; the shortest has 4")
+            raise amqp_errors.FrameSyntaxError(f"Received a method frame of {end - start} bytes; the shortest has 4")
         method = _METHOD.unpack_from(self._buffer, start)
         if method == DELIVER:
             read = _Arguments(self._buffer, start + 4, end, "basic.deliver")
@@ -278,21 +284,25 @@ class Inbound:
             return channel_id, method, bytes(self._view[start:end]), None
         read.finish()
         if not channel_id or channel_id not in self.channels:
-            raise ChannelNotOpen(f"Received {read.method} for channel {channel_id}, which is not open")
+            raise amqp_errors.ChannelNotOpen(f"Received {read.method} for channel {channel_id}, which is not open")
         self._contents[channel_id] = _Content(method, arguments)
         return None
 
     def _on_header_frame(self, channel_id: int, start: int, end: int) -> tuple | None:
         if end - start < 14:
-            raise FrameSyntaxError(f"Received a content header of {end - start} bytes; the shortest has 14")
+            raise amqp_errors.FrameSyntaxError(f"Received a content header of {end - start} bytes; the shortest has 14")
         class_id, weight, size = _HEADER.unpack_from(self._buffer, start)
         content = self._contents[channel_id]
         if class_id != content.method[0]:
-            raise FrameSyntaxError(f"Received a content header of class {class_id}; it belongs to a method of class 60")
+            raise amqp_errors.FrameSyntaxError(
+                f"Received a content header of class {class_id}; it belongs to a method of class 60"
+            )
         if weight:
-            raise FrameSyntaxError(f"Received a content header of weight {weight}; it has to be 0")
+            raise amqp_errors.FrameSyntaxError(f"Received a content header of weight {weight}; it has to be 0")
         if size > self.max_body_size:
-            raise FrameError(f"Received a header that announces {size} bytes; max_body_size is {self.max_body_size}")
+            raise amqp_errors.FrameError(
+                f"Received a header that announces {size} bytes; max_body_size is {self.max_body_size}"
+            )
         properties = bytes(self._view[start + 12:end])
         if properties not in self._known_properties:
             check_properties(properties)
@@ -307,7 +317,7 @@ class Inbound:
     def _begin_body(self, channel_id: int, size: int) -> None:
         content = self._contents[channel_id]
         if size > content.size - content.received:
-            raise FrameError(
+            raise amqp_errors.FrameError(
                 f"Received a body frame of {size} bytes while {content.size - content.received} are left of the body"
             )
         self._start += 7
@@ -351,7 +361,7 @@ class Inbound:
         del self._contents[channel_id]
         channel = self.channels.get(channel_id)
         if channel is None:
-            raise ChannelNotOpen(f"Received content for channel {channel_id}, which is not open")
+            raise amqp_errors.ChannelNotOpen(f"Received content for channel {channel_id}, which is not open")
         method, arguments = content.method, content.arguments
         deliveries = channel.deliveries
         make = deliveries.delivered_as.from_delivery

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
+from os import urandom
 from queue import Empty
-from random import Random
 from typing import Any
 
 from kombu._pure.virtual import MessageChannel
 
 __all__ = ("Layout", "MemoryChannel", "MemoryConnection", "MessageQueue")
-
-#: Delivery tags need only be different from each other, and a generator of our own is not seeded by anybody else.
-_random_bits = Random().getrandbits
 
 
 class MessageQueue:
@@ -169,7 +166,7 @@ class MemoryChannel(MessageChannel):
         )
 
     def _next_delivery_tag(self) -> Any:
-        return f"memory-{_random_bits(96):024x}"
+        return f"memory-{urandom(12).hex()}"
 
     def _put(self, queue: str, message: Any, **kwargs: Any) -> None:
         if "routed" in message:

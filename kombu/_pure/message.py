@@ -6,13 +6,15 @@ for: most consumers never look at most of it.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection
 from sys import exc_info
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kombu._pure.decoding import decode_properties
 from kombu.exceptions import MessageStateError, reraise
+
+if TYPE_CHECKING:
+    import logging
 
 __all__ = ("Message", "configure")
 

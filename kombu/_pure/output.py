@@ -7,7 +7,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from amqp.exceptions import RecoverableConnectionError
+from kombu._lazy import amqp_errors
 
 from .deliveries import Deliveries
 from .frames import FRAME_HEARTBEAT, HEARTBEAT, encode_ack, encode_method
@@ -168,7 +168,7 @@ class Writer:
             self.lock.release()
 
     def _refuse(self) -> None:
-        raise RecoverableConnectionError(f"connection already closed: {self.failure}") from self.failure
+        raise amqp_errors.RecoverableConnectionError(f"connection already closed: {self.failure}") from self.failure
 
     def _fail(self, error: BaseException) -> None:
         self.failure = error
@@ -199,7 +199,7 @@ class Writer:
                 if held_back:
                     self._acks[:0] = buffers[0]
                 raise
-            broken = RecoverableConnectionError(
+            broken = amqp_errors.RecoverableConnectionError(
                 f"the peer took {sent} bytes and no more within {timeout:.3g} seconds; "
                 "a frame is cut short, so the connection cannot go on"
             )
@@ -210,7 +210,7 @@ class Writer:
             raise
         except BaseException:
             # An interrupt (a signal, a greenlet killed) may have come in the middle of a frame.
-            self._fail(RecoverableConnectionError("a write was interrupted; a frame may be cut short"))
+            self._fail(amqp_errors.RecoverableConnectionError("a write was interrupted; a frame may be cut short"))
             raise
         if not more:
             self.unpushed = 0.0

@@ -14,10 +14,7 @@ from libc.string cimport memcmp
 
 from kombu._speedups.wire cimport Cursor, is_utf8, load16, load32, load64, load_double, load_float, take
 
-from datetime import datetime, timedelta
-from decimal import Decimal
-
-from amqp.exceptions import FrameSyntaxError
+from kombu._lazy import LazyModule, amqp_errors
 
 __all__ = (
     "MAX_DEPTH",
@@ -49,7 +46,10 @@ MAX_DEPTH = DEEPEST
 #: 9999-12-31T23:59:59, the last second that a datetime can hold.
 cdef uint64_t LAST_SECOND = 253402300799
 
-cdef object EPOCH = datetime(1970, 1, 1)
+# What few messages need.
+cdef object datetime = LazyModule("datetime")
+cdef object decimal = LazyModule("decimal")
+
 cdef object TEN = 10
 
 #: Names and argument letters of the properties of class basic; the flag of the first is 0x8000, and so on down.
@@ -165,7 +165,7 @@ cdef int start(Cursor *cursor, bytes raw, Py_ssize_t offset) except -1:
     cursor.offset = offset
     cursor.limit = PyBytes_GET_SIZE(raw)
     if not 0 <= offset <= cursor.limit:
-        raise FrameSyntaxError(f"offset {offset} is outside the {cursor.limit} bytes of data")
+        raise amqp_errors.FrameSyntaxError(f"offset {offset} is outside the {cursor.limit} bytes of data")
     return 0
 
 
@@ -178,7 +178,7 @@ cdef inline const unsigned char *need(Cursor *cursor, str what, uint64_t size) e
 
 
 cdef int raise_beyond(Cursor *cursor, str what, uint64_t size) except -1:
-    raise FrameSyntaxError(
+    raise amqp_errors.FrameSyntaxError(
         f"{what} of {size} bytes at offset {cursor.offset} exceeds the {cursor.limit - cursor.offset} bytes that remain"
     )
 
@@ -221,7 +221,7 @@ cdef object text_or_bytes(const unsigned char *data, Py_ssize_t size):
 
 
 cdef int raise_not_utf8(Cursor *cursor, str what, Py_ssize_t size) except -1:
-    raise FrameSyntaxError(f"{what} of {size} bytes at offset {cursor.offset - size} is not UTF-8")
+    raise amqp_errors.FrameSyntaxError(f"{what} of {size} bytes at offset {cursor.offset - size} is not UTF-8")
 
 
 cdef str read_short_text(Cursor *cursor):
@@ -276,19 +276,21 @@ cdef object read_argument(Cursor *cursor, Py_UCS4 letter):
         return read_array(cursor, 1)
     if letter == "T":
         return read_timestamp(cursor)
-    raise FrameSyntaxError(f"argument type {chr(letter)!r} is unknown")
+    raise amqp_errors.FrameSyntaxError(f"argument type {chr(letter)!r} is unknown")
 
 
 cdef object read_timestamp(Cursor *cursor):
     cdef uint64_t seconds = need_seconds(cursor)
     # Not datetime.fromtimestamp(): its range is the platform's.
-    return EPOCH + timedelta(0, seconds)
+    return datetime.datetime(1970, 1, 1) + datetime.timedelta(0, seconds)
 
 
 cdef uint64_t need_seconds(Cursor *cursor) except? 0xFFFFFFFFFFFFFFFF:
     cdef uint64_t seconds = load64(need(cursor, "timestamp", 8))
     if seconds > LAST_SECOND:
-        raise FrameSyntaxError(f"timestamp {seconds} at offset {cursor.offset - 8} is later than the year 9999")
+        raise amqp_errors.FrameSyntaxError(
+            f"timestamp {seconds} at offset {cursor.offset - 8} is later than the year 9999"
+        )
     return seconds
 
 
@@ -297,7 +299,7 @@ cdef Py_ssize_t enter(Cursor *cursor, str length, str what, int depth) except -1
     cdef Py_ssize_t outer = cursor.limit
     cdef uint64_t size
     if depth > DEEPEST:
-        raise FrameSyntaxError(f"{what} at offset {cursor.offset} is nested deeper than {MAX_DEPTH} levels")
+        raise amqp_errors.FrameSyntaxError(f"{what} at offset {cursor.offset} is nested deeper than {MAX_DEPTH} levels")
     size = load32(need(cursor, length, 4))
     if size > <uint64_t>(outer - cursor.offset):
         raise_beyond(cursor, what, size)
@@ -354,7 +356,7 @@ cdef object read_value(Cursor *cursor, int depth):
     if letter == c"D":
         data = need(cursor, "decimal", 5)
         places, unscaled = data[0], <int32_t>load32(data + 1)
-        return Decimal(unscaled) / Decimal(TEN ** places)
+        return decimal.Decimal(unscaled) / decimal.Decimal(TEN ** places)
     if letter == c"x":
         data = need_long(cursor, "byte array length", "byte array", &size)
         return PyBytes_FromStringAndSize(<const char *>data, size)
@@ -374,7 +376,7 @@ cdef object read_value(Cursor *cursor, int depth):
 
 
 cdef int raise_unknown_value(Cursor *cursor, unsigned char letter) except -1:
-    raise FrameSyntaxError(f"value type 0x{letter:02x} at offset {cursor.offset - 1} is unknown")
+    raise amqp_errors.FrameSyntaxError(f"value type 0x{letter:02x} at offset {cursor.offset - 1} is unknown")
 
 
 cdef int skip_table(Cursor *cursor, int depth) except -1:
@@ -436,12 +438,14 @@ cdef uint16_t read_flags(Cursor *cursor) except? 0xFFFF:
     """Read the flags in front of a property list."""
     cdef uint16_t flags = load16(need(cursor, "property flags", 2))
     if flags & 3:
-        raise FrameSyntaxError(f"property flags 0x{flags:04x} name properties that class basic does not have")
+        raise amqp_errors.FrameSyntaxError(
+            f"property flags 0x{flags:04x} name properties that class basic does not have"
+        )
     return flags
 
 
 cdef int raise_left_over(Cursor *cursor) except -1:
-    raise FrameSyntaxError(
+    raise amqp_errors.FrameSyntaxError(
         f"{cursor.limit - cursor.offset} bytes are left over behind the properties at offset {cursor.offset}"
     )
 

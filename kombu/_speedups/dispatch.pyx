@@ -4,8 +4,6 @@ A delivery that our channel made, for a consumer whose methods are its own, gets
 between.
 """
 
-from inspect import getattr_static
-
 from kombu._speedups.message cimport Message, decoded, has_errors
 
 __all__ = ("Dispatcher", "receive")
@@ -106,9 +104,12 @@ cdef bint intercepts(kind) except -1:
     if kind.__getattribute__ is not object.__getattribute__ or kind.__dictoffset__ == 0:
         return True
     for name in ("on_message", "accept", "callbacks", "receive"):
-        found = getattr_static(kind, name, None)
-        if hasattr(type(found), "__set__") or hasattr(type(found), "__delete__"):
-            return True
+        for base in kind.__mro__:
+            found = base.__dict__.get(name, MISSING)
+            if found is not MISSING:
+                if hasattr(type(found), "__set__") or hasattr(type(found), "__delete__"):
+                    return True
+                break
     return False
 
 

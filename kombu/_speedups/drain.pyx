@@ -15,10 +15,9 @@ from kombu._speedups.inbound cimport Inbound
 from kombu._speedups.message cimport Message
 from kombu._speedups.output cimport Writer
 
-import socket
 import threading
 
-from amqp.exceptions import ConnectionForced, RecoverableConnectionError
+from kombu._lazy import amqp_errors
 
 from kombu._speedups.inbound import MAX_BODY_SIZE
 
@@ -165,7 +164,7 @@ cdef class Receiver(Inbound):
             if self.link.wait_readable(0):
                 self.last_received = now
             else:
-                error = ConnectionForced(
+                error = amqp_errors.ConnectionForced(
                     f"Too many heartbeats missed: nothing received for {now - self.last_received:.1f} seconds, "
                     f"the interval is {interval:g}"
                 )
@@ -194,7 +193,7 @@ cdef class Receiver(Inbound):
         Raises:
             amqp.exceptions.RecoverableConnectionError: always.
         """
-        raise RecoverableConnectionError(f"connection already closed: {self.failure}") from self.failure
+        raise amqp_errors.RecoverableConnectionError(f"connection already closed: {self.failure}") from self.failure
 
     cdef int end_of(self, error) except -1:
         """Note *error* as the end, unless the socket was closed here and that is all it says."""
@@ -233,7 +232,7 @@ cdef class Receiver(Inbound):
                 raise
             except BaseException as error:
                 # A signal's handler raised: bytes may have been read, and nobody knows how many.
-                self.fail(RecoverableConnectionError(f"a read was interrupted by {error!r}"))
+                self.fail(amqp_errors.RecoverableConnectionError(f"a read was interrupted by {error!r}"))
                 raise
             finally:
                 # The memory may move at any time after this.
@@ -265,7 +264,7 @@ cdef class Receiver(Inbound):
             self.output.push()
         now = kombu_monotonic()
         if now > deadline + GRACE and deadline != NOT_WAITING:
-            raise socket.timeout("timed out")
+            raise TimeoutError("timed out")
         if self.heartbeat_interval and now >= self.next_tick:
             self.tick()
         if self.capacity - self.end < SMALLEST_BUFFER // 4:
@@ -302,11 +301,11 @@ cdef class Receiver(Inbound):
         cdef double until = deadline
         cdef double limit
         if now >= deadline:
-            raise socket.timeout("timed out")
+            raise TimeoutError("timed out")
         if self.read_timeout is not None:
             limit = silent_since + <double>self.read_timeout
             if now >= limit:
-                raise socket.timeout(f"timed out: nothing received for read_timeout={self.read_timeout:g} seconds")
+                raise TimeoutError(f"timed out: nothing received for read_timeout={self.read_timeout:g} seconds")
             until = min(until, limit)
         if self.heartbeat_interval:
             self.tick()
@@ -497,7 +496,7 @@ cdef class Receiver(Inbound):
         while True:
             try:
                 self.drain_events(0)
-            except socket.timeout:
+            except TimeoutError:
                 return
 
     cdef int enter(self, double deadline) except -1:
@@ -588,7 +587,7 @@ cdef class Receiver(Inbound):
         if deadline != NEVER:
             remaining = deadline - kombu_monotonic()
             if remaining <= 0:
-                raise socket.timeout("timed out")
+                raise TimeoutError("timed out")
         with self.turn:
             with cython.critical_section(self):
                 self.waiting += 1

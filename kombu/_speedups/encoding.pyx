@@ -17,13 +17,10 @@ from libc.string cimport memcpy
 from kombu._speedups.decoding cimport DEEPEST, PROPERTY_COUNT, PROPERTY_LETTERS, PROPERTY_NAMES
 from kombu._speedups.wire cimport store16, store32, store64, store_double
 
-import calendar
 import struct
-from datetime import datetime
-from decimal import Decimal
 from operator import index
 
-from amqp.exceptions import FrameSyntaxError
+from kombu._lazy import LazyModule, amqp_errors
 
 __all__ = ("encode_arguments", "encode_properties", "encode_table")
 
@@ -49,6 +46,11 @@ LONGLONG_MAX = 0xFFFFFFFFFFFFFFFF
 
 cdef object TEN = 10
 cdef object StructError = struct.error
+
+# What few messages need.
+cdef object calendar = LazyModule("calendar")
+cdef object datetime = LazyModule("datetime")
+cdef object decimal = LazyModule("decimal")
 
 
 # -- the place where it is put
@@ -223,7 +225,7 @@ cdef int write_argument(Writer *out, Py_UCS4 letter, value) except -1:
     elif letter == "T":
         write_timestamp(out, value)
     else:
-        raise FrameSyntaxError(f"argument type {chr(letter)!r} is unknown")
+        raise amqp_errors.FrameSyntaxError(f"argument type {chr(letter)!r} is unknown")
     return 0
 
 
@@ -285,13 +287,13 @@ cdef int write_timestamp(Writer *out, value) except -1:
 cdef int write_table(Writer *out, table, int depth) except -1:
     cdef Py_ssize_t begins
     if depth > DEEPEST:
-        raise FrameSyntaxError(f"table is nested deeper than {DEEPEST} levels")
+        raise amqp_errors.FrameSyntaxError(f"table is nested deeper than {DEEPEST} levels")
     room(out, 4)
     begins = out.size
     for key, value in table.items():
         write_short_bytes(out, "table key", key)
         if not write_value(out, value, depth):
-            raise FrameSyntaxError(
+            raise amqp_errors.FrameSyntaxError(
                 f"value {value!r} of type {type(value).__name__} for key {key!r} cannot stand in a table"
             )
     return fill_length(out, begins)
@@ -300,12 +302,14 @@ cdef int write_table(Writer *out, table, int depth) except -1:
 cdef int write_array(Writer *out, items, int depth) except -1:
     cdef Py_ssize_t begins
     if depth > DEEPEST:
-        raise FrameSyntaxError(f"array is nested deeper than {DEEPEST} levels")
+        raise amqp_errors.FrameSyntaxError(f"array is nested deeper than {DEEPEST} levels")
     room(out, 4)
     begins = out.size
     for value in items:
         if not write_value(out, value, depth):
-            raise FrameSyntaxError(f"value {value!r} of type {type(value).__name__} cannot stand in an array")
+            raise amqp_errors.FrameSyntaxError(
+                f"value {value!r} of type {type(value).__name__} cannot stand in an array"
+            )
     return fill_length(out, begins)
 
 
@@ -353,9 +357,9 @@ cdef bint write_value(Writer *out, value, int depth) except -1:
     elif isinstance(value, (list, tuple)):
         room(out, 1)[0] = c"A"
         write_array(out, value, depth + 1)
-    elif isinstance(value, Decimal):
+    elif isinstance(value, decimal.Decimal):
         write_decimal(out, value)
-    elif isinstance(value, datetime):
+    elif isinstance(value, datetime.datetime):
         room(out, 1)[0] = c"T"
         write_timestamp(out, value)
     else:

@@ -23,7 +23,7 @@ from kombu._speedups.encoding cimport (
 )
 from kombu._speedups.wire cimport store16, store32, store64
 
-from amqp.exceptions import FrameError
+from kombu._lazy import amqp_errors
 
 from kombu._speedups.decoding import (
     MAX_DEPTH,
@@ -286,4 +286,4 @@ cdef uint64_t payload_room(frame_max) except 0:
 
 
 cdef int raise_too_large(str what, Py_ssize_t size, uint64_t payload) except -1:
-    raise FrameError(f"{what} of {size} bytes do not fit in a frame with {payload} bytes of payload")
+    raise amqp_errors.FrameError(f"{what} of {size} bytes do not fit in a frame with {payload} bytes of payload")

@@ -17,7 +17,7 @@ from kombu._speedups.message cimport Message, PropertyBlock, make_block, make_de
 from kombu._speedups.frames cimport check_block
 from kombu._speedups.wire cimport Cursor, load16, load32, load64, take
 
-from amqp.exceptions import ChannelNotOpen, FrameError, FrameSyntaxError, UnexpectedFrame
+from kombu._lazy import amqp_errors
 
 __all__ = ("Inbound", "MAX_BODY_SIZE")
 
@@ -53,7 +53,7 @@ cdef class Content:
 
 
 cdef int missing(Cursor *cursor, uint64_t size, str what, str method) except -1:
-    raise FrameSyntaxError(
+    raise amqp_errors.FrameSyntaxError(
         f"{what} of {size} bytes in {method} exceeds the {cursor.limit - cursor.offset} that remain"
     )
 
@@ -226,11 +226,15 @@ cdef class Inbound:
             expected = FRAME_HEADER if content.properties is None else FRAME_BODY
         if frame_type == FRAME_HEARTBEAT:
             if channel_id:
-                raise FrameError(f"Received a heartbeat on channel {channel_id}; heartbeats belong to channel 0")
+                raise amqp_errors.FrameError(
+                    f"Received a heartbeat on channel {channel_id}; heartbeats belong to channel 0"
+                )
         elif frame_type != expected:
-            raise UnexpectedFrame(f"Received frame {frame_type} while expecting type: {expected}")
+            raise amqp_errors.UnexpectedFrame(f"Received frame {frame_type} while expecting type: {expected}")
         if self.frame_max and size + 8 > self.frame_max:
-            raise FrameError(f"Received a frame of {size + 8} bytes; the negotiated frame_max is {self.frame_max}")
+            raise amqp_errors.FrameError(
+                f"Received a frame of {size + 8} bytes; the negotiated frame_max is {self.frame_max}"
+            )
         return 0
 
     cdef object on_method_frame(self, unsigned int channel_id, Py_ssize_t start, Py_ssize_t end):
@@ -243,7 +247,7 @@ cdef class Inbound:
         cdef tuple arguments
         cdef object channel, event
         if end - start < 4:
-            raise FrameSyntaxError(f"Received a method frame of {end - start} bytes; the shortest has 4")
+            raise amqp_errors.FrameSyntaxError(f"Received a method frame of {end - start} bytes; the shortest has 4")
         class_id = load16(self.data + start)
         method_id = load16(self.data + start + 2)
         if class_id != CLASS_BASIC or (method_id != DELIVER_ID and method_id != GET_OK_ID and method_id != RETURN_ID):
@@ -284,10 +288,12 @@ cdef class Inbound:
             routing_key = self.short_string(texts[2], sizes[2], 2, method)
             arguments = (load16(number), tag, exchange, routing_key)
         if cursor.offset != end:
-            raise FrameSyntaxError(f"{end - cursor.offset} bytes are left over after the arguments of {method}")
+            raise amqp_errors.FrameSyntaxError(
+                f"{end - cursor.offset} bytes are left over after the arguments of {method}"
+            )
         channel = self.channels.get(channel_id) if channel_id else None
         if channel is None:
-            raise ChannelNotOpen(f"Received {method} for channel {channel_id}, which is not open")
+            raise amqp_errors.ChannelNotOpen(f"Received {method} for channel {channel_id}, which is not open")
         if method_id == DELIVER_ID:
             event = self.whole_delivery(channel_id, channel, tag, load64(number), redelivered, exchange, routing_key)
             if event is not None:
@@ -312,7 +318,7 @@ cdef class Inbound:
         try:
             made = PyUnicode_DecodeUTF8(<char *>text, size, "surrogatepass")
         except UnicodeDecodeError:
-            raise FrameSyntaxError(f"short string in {method} is not UTF-8") from None
+            raise amqp_errors.FrameSyntaxError(f"short string in {method} is not UTF-8") from None
         memcpy(last.data, text, size)
         last.size = size
         self.last_str[place] = made
@@ -326,16 +332,20 @@ cdef class Inbound:
         cdef PropertyBlock properties
         cdef Py_ssize_t length = end - start - 12
         if length < 2:
-            raise FrameSyntaxError(f"Received a content header of {end - start} bytes; the shortest has 14")
+            raise amqp_errors.FrameSyntaxError(f"Received a content header of {end - start} bytes; the shortest has 14")
         class_id = load16(data)
         weight = load16(data + 2)
         size = load64(data + 4)
         if class_id != CLASS_BASIC:
-            raise FrameSyntaxError(f"Received a content header of class {class_id}; it belongs to a method of class 60")
+            raise amqp_errors.FrameSyntaxError(
+                f"Received a content header of class {class_id}; it belongs to a method of class 60"
+            )
         if weight:
-            raise FrameSyntaxError(f"Received a content header of weight {weight}; it has to be 0")
+            raise amqp_errors.FrameSyntaxError(f"Received a content header of weight {weight}; it has to be 0")
         if size > self.max_body_size:
-            raise FrameError(f"Received a header that announces {size} bytes; max_body_size is {self.max_body_size}")
+            raise amqp_errors.FrameError(
+                f"Received a header that announces {size} bytes; max_body_size is {self.max_body_size}"
+            )
         properties = self.properties_at(data + 12, length)
         content.properties = properties
         content.size = size
@@ -426,7 +436,7 @@ cdef class Inbound:
     cdef int begin_body(self, unsigned int channel_id, uint64_t size) except -1:
         cdef Content content = self.content_of(channel_id)
         if size > content.size - content.received:
-            raise FrameError(
+            raise amqp_errors.FrameError(
                 f"Received a body frame of {size} bytes while {content.size - content.received} are left of the body"
             )
         if content.body is None:
@@ -463,7 +473,7 @@ cdef class Inbound:
         self.forget(content)
         channel = self.channels.get(content.channel_id)
         if channel is None:
-            raise ChannelNotOpen(f"Received content for channel {content.channel_id}, which is not open")
+            raise amqp_errors.ChannelNotOpen(f"Received content for channel {content.channel_id}, which is not open")
         deliveries = self.deliveries_of(channel)
         if content.method_id == DELIVER_ID:
             if arguments[0] not in deliveries.no_ack_consumers:
@@ -500,5 +510,5 @@ cdef tuple as_tuple(event):
 
 cdef int check_end(unsigned int found) except -1:
     if found != FRAME_END:
-        raise UnexpectedFrame(f"Received frame_end {found:#04x} while expecting 0xce")
+        raise amqp_errors.UnexpectedFrame(f"Received frame_end {found:#04x} while expecting 0xce")
     return 0

@@ -14,7 +14,7 @@ from kombu._speedups.frames cimport SETTLEMENT_SIZE, fill_settlement
 import threading
 from time import monotonic
 
-from amqp.exceptions import RecoverableConnectionError
+from kombu._lazy import amqp_errors
 
 from kombu._speedups.frames import FRAME_HEARTBEAT, HEARTBEAT, encode_ack, encode_method
 
@@ -247,7 +247,7 @@ cdef class Writer:
             self.let_go()
 
     cdef int refuse(self) except -1:
-        raise RecoverableConnectionError(f"connection already closed: {self.failure}") from self.failure
+        raise amqp_errors.RecoverableConnectionError(f"connection already closed: {self.failure}") from self.failure
 
     cdef int fail(self, object error) except -1:
         self.failure = error
@@ -288,7 +288,7 @@ cdef class Writer:
                 # Nobody else may have added any: the lock is ours.
                 self.held_back = held_back
                 raise
-            broken = RecoverableConnectionError(
+            broken = amqp_errors.RecoverableConnectionError(
                 f"the peer took {sent} bytes and no more within {timeout:.3g} seconds; "
                 "a frame is cut short, so the connection cannot go on"
             )
@@ -299,7 +299,7 @@ cdef class Writer:
             raise
         except BaseException:
             # An interrupt (a signal, a greenlet killed) may have come in the middle of a frame.
-            self.fail(RecoverableConnectionError("a write was interrupted; a frame may be cut short"))
+            self.fail(amqp_errors.RecoverableConnectionError("a write was interrupted; a frame may be cut short"))
             raise
         if not more:
             self.unpushed = 0.0

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kombu.utils.imports import LazyModule, symbol_by_name
+from kombu._lazy import LazyModule
+from kombu.utils.imports import symbol_by_name
 from kombu.utils.text import fmatch_best
 
 if TYPE_CHECKING:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .imports import LazyModule
+from .._lazy import LazyLogger, LazyModule
 
 if TYPE_CHECKING:
     import pickle
@@ -19,7 +18,7 @@ else:
 
 __all__ = ("emergency_dump_state",)
 
-logger = logging.getLogger(__name__)
+logger = LazyLogger(__name__)
 
 
 def emergency_dump_state(

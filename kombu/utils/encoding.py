@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import sys
-import traceback
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from .._lazy import LazyModule
+
+if TYPE_CHECKING:
+    import traceback
+else:
+    traceback = LazyModule("traceback")
 
 __all__ = (
     "bytes_to_str",

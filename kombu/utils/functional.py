@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
-import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, count, repeat
 from time import monotonic, sleep
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from .._lazy import LazyModule
 from .cache import LRUCache, memoize
 from .encoding import safe_repr
+
+if TYPE_CHECKING:
+    import inspect
+    import random
+else:
+    inspect, random = LazyModule("inspect"), LazyModule("random")
 
 __all__ = (
     "ChannelPromise",

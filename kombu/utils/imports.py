@@ -6,29 +6,9 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from kombu._lazy import LazyModule
+
 __all__ = ("LazyModule", "symbol_by_name")
-
-
-class LazyModule:
-    """Stand for a module that is imported when it is first asked for something.
-
-    For what few programs need and takes long to import.
-
-    Arguments:
-        name: the module's full name.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.__name = name
-
-    def __getattr__(self, attribute: str) -> Any:
-        value = getattr(importlib.import_module(self.__name), attribute)
-        # Looked up here from now on.
-        setattr(self, attribute, value)
-        return value
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.__name}>"
 
 
 def symbol_by_name(

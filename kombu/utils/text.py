@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from difflib import SequenceMatcher
 from itertools import takewhile
+from typing import TYPE_CHECKING
 
 from kombu import version_info_t
+
+from .._lazy import LazyModule
+
+if TYPE_CHECKING:
+    import difflib
+else:
+    difflib = LazyModule("difflib")
 
 __all__ = ("escape_regex", "fmatch_best", "fmatch_iter", "version_info_t", "version_string_as_tuple")
 
@@ -25,7 +32,7 @@ def _escaped(char: str, white: str) -> str:
 def fmatch_iter(needle: str, haystack: Iterable[str], min_ratio: float = 0.6) -> Iterator[tuple[float, str]]:
     """Yield (likeness, word) for the words of *haystack* at least *min_ratio* like *needle*; 1.0 is the same."""
     for word in haystack:
-        likeness = SequenceMatcher(None, needle, word).ratio()
+        likeness = difflib.SequenceMatcher(None, needle, word).ratio()
         if likeness >= min_ratio:
             yield likeness, word
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, quote, unquote, urlparse
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..log import get_logger
+from .._lazy import LazyLogger, LazyModule, forwarding
 
-try:
+if TYPE_CHECKING:
     import ssl
-except ImportError:  # pragma: no cover
-    ssl_available = False
+    from urllib import parse
+    from urllib.parse import quote, unquote, urlparse
 else:
-    ssl_available = True
+    parse, ssl = LazyModule("urllib.parse"), LazyModule("ssl")
+    __getattr__, __dir__ = forwarding(__name__, dict.fromkeys(("quote", "unquote", "urlparse"), "urllib.parse"))
 
 __all__ = (
     "as_url",
@@ -29,10 +29,16 @@ __all__ = (
     "urlparts",
 )
 
-logger = get_logger(__name__)
+logger = LazyLogger(__name__)
 
-#: Percent-encode everything that is special in a URL, the slash included.
-safequote = partial(quote, safe="")
+#: Whether this Python was built with OpenSSL, which is loaded when something of it is needed.
+ssl_available = find_spec("_ssl") is not None
+
+
+def safequote(string: Any, **kwargs: Any) -> str:
+    """Percent-encode everything that is special in a URL, the slash included."""
+    quoted: str = parse.quote(string, safe="", **kwargs)
+    return quoted
 
 
 class urlparts(NamedTuple):
@@ -52,8 +58,8 @@ def url_to_parts(url: str) -> urlparts:
 
     Whatever the scheme, what follows it is read as in an HTTP URL. *path* comes without its leading slash.
     """
-    scheme = urlparse(url).scheme
-    rest = urlparse("http://" + url[len(scheme) + len("://") :])
+    scheme = parse.urlparse(url).scheme
+    rest = parse.urlparse("http://" + url[len(scheme) + len("://") :])
     return urlparts(
         scheme,
         _decoded(rest.hostname),
@@ -61,7 +67,7 @@ def url_to_parts(url: str) -> urlparts:
         _decoded(rest.username),
         _decoded(rest.password),
         _decoded(rest.path.removeprefix("/")),
-        dict(parse_qsl(rest.query)),
+        dict(parse.parse_qsl(rest.query)),
     )
 
 
@@ -70,7 +76,7 @@ _parse_url = url_to_parts
 
 
 def _decoded(part: str | None) -> str | None:
-    return unquote(part) or None if part else None
+    return parse.unquote(part) or None if part else None
 
 
 def parse_url(url: str) -> dict[str, Any]:

@@ -73,6 +73,53 @@ def test_reraise_without_a_traceback_begins_anew():
     assert caught.value is error
 
 
-def test_the_module_needs_nothing_else_of_the_package():
+def test_the_module_needs_hardly_anything_else_of_the_package():
     code = "import kombu.exceptions, sys; print(sorted(name for name in sys.modules if name.startswith('kombu')))"
-    assert interpreter.run(code).stdout.strip() == "['kombu', 'kombu.exceptions']"
+    assert interpreter.run(code).stdout.strip() == "['kombu', 'kombu._lazy', 'kombu.exceptions']"
+
+
+OF_AMQP = ("ChannelError", "ConnectionError", "InconsistencyError", "ResourceError")
+
+
+@pytest.mark.parametrize("name", OF_AMQP)
+def test_amqp_is_imported_when_one_of_its_exceptions_is_asked_for(name):
+    code = (
+        "import sys, kombu.exceptions\n"
+        "before = 'amqp' in sys.modules\n"
+        f"from kombu.exceptions import {name}\n"
+        f"print(before, 'amqp' in sys.modules, {name} is kombu.exceptions.{name}, {name}.__name__)"
+    )
+    done = interpreter.run(code)
+    assert (done.stdout.split(), done.stderr) == (["False", "True", "True", name], "")
+
+
+def test_what_is_exported_is_listed_and_can_be_had_before_amqp_is_imported():
+    code = (
+        "import kombu.exceptions as module\n"
+        "listed = dir(module)\n"
+        "missing = [name for name in module.__all__ if name not in listed]\n"
+        "names = {}\n"
+        "exec('from kombu.exceptions import *', names)\n"
+        "print(missing, [name for name in module.__all__ if names[name] is not getattr(module, name)])"
+    )
+    assert interpreter.run(code).stdout.strip() == "[] []"
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error_that_says_so():
+    with pytest.raises(AttributeError, match=r"module 'kombu\.exceptions' has no attribute 'NoSuchError'"):
+        exceptions.NoSuchError  # noqa: B018
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_pickle_of_an_inconsistency_names_the_public_module_and_is_read_where_amqp_is_not_imported_yet(protocol):
+    data = pickle.dumps(exceptions.InconsistencyError("text", (50, 10), "Queue.declare", "405"), protocol)
+    assert b"kombu.exceptions" in data
+    assert b"_amqp_exceptions" not in data
+    code = (
+        "import pickle, sys\n"
+        f"error = pickle.loads({data!r})\n"
+        "from kombu.exceptions import ConnectionError, InconsistencyError\n"
+        "print(type(error) is InconsistencyError, isinstance(error, ConnectionError), error.reply_text)"
+    )
+    done = interpreter.run(code)
+    assert (done.stdout.split(), done.stderr) == (["True", "True", "text"], "")
