@@ -31,6 +31,7 @@ __all__ = (
     "settling",
     "shared",
     "virtual",
+    "window",
 )
 
 #: The number that every compiled module has to carry; it changes with what the modules expect of one another.
@@ -38,8 +39,8 @@ ABI = 1
 
 #: The modules of a package, in such an order that each imports only earlier ones.
 _MODULES = (
-    "decoding", "encoding", "frames", "deliveries", "message", "dispatch", "inbound", "output", "drain", "settling",
-    "publish", "planning", "places", "pool", "shared", "virtual", "memory",
+    "decoding", "encoding", "frames", "window", "deliveries", "message", "dispatch", "inbound", "output", "drain",
+    "settling", "publish", "planning", "places", "pool", "shared", "virtual", "memory",
 )
 
 
@@ -96,17 +97,10 @@ if TYPE_CHECKING:
         settling,
         shared,
         virtual,
+        window,
     )
 else:
-    (
-        deliveries, dispatch, drain, frames, memory, message, output, planning, places, pool, publish, settling, shared,
-        virtual,
-    ) = (
-        _modules[name]
-        for name in (
-            "deliveries", "dispatch", "drain", "frames", "memory", "message", "output", "planning", "places", "pool",
-            "publish", "settling", "shared", "virtual",
-        )
-    )
+    # Each under its own name.
+    globals().update(_modules)
 
 Message = message.Message

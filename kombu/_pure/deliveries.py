@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .window import Window
+
 __all__ = ("Deliveries",)
 
 
@@ -24,6 +26,7 @@ class Deliveries:
             writes them.
         no_ack_consumers: tags of the consumers whose deliveries count as acknowledged.
         unacked: tags of the deliveries that await an acknowledgement.
+        window: the publishes that await the broker's answer; None where each answer is the channel's affair.
         last_look: when a publish last looked at what the peer has to say, on the clock of ``time.monotonic``.
     """
 
@@ -37,6 +40,7 @@ class Deliveries:
         "no_ack_consumers",
         "receiver",
         "unacked",
+        "window",
         "writer",
     )
 
@@ -52,6 +56,7 @@ class Deliveries:
         self.held_back: tuple[Any, ...] = ()
         self.no_ack_consumers: set[str] = set()
         self.unacked: set[int] = set()
+        self.window: Window | None = None
         self.last_look = 0.0
 
     def settle(self, delivery_tag: int, multiple: bool = False) -> None:

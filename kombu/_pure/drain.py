@@ -17,7 +17,7 @@ from typing import Any
 
 from kombu._lazy import amqp_errors
 
-from .inbound import DELIVER, MAX_BODY_SIZE, RETURN, SMALLEST_BUFFER, Inbound
+from .inbound import DELIVER, MAX_BODY_SIZE, RETURN, SETTLED, SMALLEST_BUFFER, Inbound
 
 __all__ = ("Receiver", "MAX_BODY_SIZE")
 
@@ -450,6 +450,9 @@ class Receiver(Inbound):
                     self._sleep(deadline)
                 self._reader = me
             event = self._read_event(deadline)
+            if event is SETTLED and ready is not None:
+                # Where there is one answer there are more, and who waits for some may as well have them all.
+                event = self._read_answers()
             if event is NOTHING or self._runs_callbacks(event):
                 return event
             self._dispatch(event)
@@ -457,6 +460,13 @@ class Receiver(Inbound):
         finally:
             if not nested:
                 self._stop_reading(me)
+
+    def _read_answers(self) -> tuple:
+        """Return the next buffered event that is none of :data:`SETTLED`, or the last of these."""
+        event = SETTLED
+        while event is SETTLED and self.more_waits:
+            event = self._read_event(NOT_WAITING)
+        return SETTLED if event is NOTHING else event
 
     def _assist(self, deadline: float | None, ready: Callable[[], bool], me: int) -> None:
         """Read an event while another thread runs callbacks, or wait while somebody else reads."""
@@ -512,6 +522,8 @@ class Receiver(Inbound):
 
     def _dispatch(self, event: tuple) -> None:
         channel_id, method, payload, content = event
+        if event is SETTLED:
+            return
         if method == DELIVER:
             # The message knows its channel, which outlives its number.
             channel = content.channel

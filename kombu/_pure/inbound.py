@@ -15,7 +15,7 @@ from kombu._lazy import amqp_errors
 
 from .frames import FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_HEARTBEAT, FRAME_METHOD, check_properties
 
-__all__ = ("Inbound", "MAX_BODY_SIZE")
+__all__ = ("Inbound", "MAX_BODY_SIZE", "SETTLED")
 
 #: Largest body accepted unless told otherwise, in bytes: the most that RabbitMQ can be configured to carry.
 MAX_BODY_SIZE = 512 * 1024 * 1024
@@ -29,12 +29,17 @@ KNOWN_PROPERTIES = 64
 RETURN = (60, 50)
 DELIVER = (60, 60)
 GET_OK = (60, 71)
+ACK = (60, 80)
+
+#: In place of a ``basic.ack`` by which publishes were confirmed that nobody has to be told of.
+SETTLED: tuple = (0, ACK, None, None)
 
 _FRAME = Struct(">BHI")
 _METHOD = Struct(">HH")
 _HEADER = Struct(">HHQ")
 _LONGLONG = Struct(">Q")
 _LONG = Struct(">I")
+_ACK = Struct(">QB")
 _SHORT = Struct(">H")
 
 
@@ -116,7 +121,7 @@ class Inbound:
 
     Arguments:
         channels: the connection's channels by number, shared with it.  Used of a channel are its ``deliveries``,
-            a :class:`~kombu._pure.deliveries.Deliveries`.
+            a :class:`~kombu._pure.deliveries.Deliveries`, and where these have a window, ``is_closing`` and ``events``.
         frame_max: largest frame accepted, in bytes with its eight of framing; 0 for any.
         max_body_size: largest body accepted, in bytes.
     """
@@ -193,6 +198,7 @@ class Inbound:
             ``(channel_id, method_sig, payload, content)``, or None when no whole event is buffered.  For
             ``basic.deliver`` *payload* is the consumer tag, for ``basic.return`` its arguments, for ``basic.get-ok``
             None, and *content* the message; otherwise *payload* is the method frame's payload and *content* None.
+            :data:`SETTLED` in place of a ``basic.ack`` by which publishes were confirmed that nobody is told of.
 
         Raises:
             amqp.exceptions.FrameError: a frame or body above its limit, or a heartbeat on a channel.
@@ -281,12 +287,26 @@ class Inbound:
             read = _Arguments(self._buffer, start + 4, end, "basic.return")
             arguments = (read.short(), read.shortstr(), read.shortstr(), read.shortstr())
         else:
+            if method == ACK and end - start == 13:
+                tag, multiple = _ACK.unpack_from(self._buffer, start + 4)
+                if self._confirms(channel_id, tag, bool(multiple & 1)):
+                    return SETTLED
             return channel_id, method, bytes(self._view[start:end]), None
         read.finish()
         if not channel_id or channel_id not in self.channels:
             raise amqp_errors.ChannelNotOpen(f"Received {read.method} for channel {channel_id}, which is not open")
         self._contents[channel_id] = _Content(method, arguments)
         return None
+
+    def _confirms(self, channel_id: int, tag: int, multiple: bool) -> bool:
+        """Note that the broker has confirmed publishes of a channel, if that is all there is to be done."""
+        channel = self.channels.get(channel_id) if channel_id else None
+        if channel is None:
+            return False
+        window = channel.deliveries.window
+        if window is None or channel.is_closing or channel.events.get("basic_ack"):
+            return False
+        return window.confirm(tag, multiple)  # type: ignore[no-any-return]
 
     def _on_header_frame(self, channel_id: int, start: int, end: int) -> tuple | None:
         if end - start < 14:

@@ -1,5 +1,7 @@
 """The channel's fields, for the receive loop and the acknowledgements."""
 
+from kombu._speedups.window cimport Window
+
 
 cdef class Deliveries:
     #: -1 for none.
@@ -14,6 +16,8 @@ cdef class Deliveries:
     cdef public set no_ack_consumers
     cdef public set unacked
     cdef public object delivered_as
+    #: The publishes that await the broker's answer, or None.
+    cdef public Window window
     cdef public object writer
     cdef public object receiver
     cdef public double last_look

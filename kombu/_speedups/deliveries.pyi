@@ -1,6 +1,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from .window import Window
+
 __all__ = ("Deliveries",)
 
 ABI: int
@@ -12,6 +14,7 @@ class Deliveries:
     held_back: tuple[Any, ...]
     no_ack_consumers: set[str]
     unacked: set[int]
+    window: Window | None
     delivered_as: type[Any]
     writer: Any
     receiver: Any

@@ -19,6 +19,7 @@ import threading
 
 from kombu._lazy import amqp_errors
 
+from kombu._speedups import inbound
 from kombu._speedups.inbound import MAX_BODY_SIZE
 
 __all__ = ("Receiver", "MAX_BODY_SIZE")
@@ -55,6 +56,7 @@ cdef double NOT_WAITING = -NEVER
 
 #: In place of an event: none can be had without waiting.
 cdef tuple NOTHING = ()
+cdef tuple SETTLED = inbound.SETTLED
 
 cdef tuple RETURN = (60, 50)
 cdef tuple CANCEL = (60, 30)
@@ -550,6 +552,9 @@ cdef class Receiver(Inbound):
                     if self.parked or (ready is not None and ready()):
                         continue
                     event = self.read_event(deadline)
+                    if event is SETTLED and ready is not None:
+                        # Where there is one answer there are more, and who waits for some may as well have them all.
+                        event = self.read_answers()
                     if event is NOTHING or self.runs_callbacks(event):
                         return event
                     # Before anybody else may read: the thread that it is for would wait for bytes that have come.
@@ -563,6 +568,13 @@ cdef class Receiver(Inbound):
             if deadline == NOT_WAITING:
                 return NOTHING
             self.sleep(TO_READ, 0, deadline, ready)
+
+    cdef object read_answers(self):
+        """Return the next buffered event that is none of SETTLED, or the last of these."""
+        cdef object event = SETTLED
+        while event is SETTLED and self.more_waits:
+            event = self.read_event(NOT_WAITING)
+        return SETTLED if event is NOTHING else event
 
     cdef int stop_reading(self) except -1:
         with cython.critical_section(self):
@@ -614,6 +626,8 @@ cdef class Receiver(Inbound):
         """Return whether *event* is for the thread that runs callbacks; otherwise it is a reply, or as good as one."""
         if isinstance(event, Message):
             return True
+        if event is SETTLED:
+            return False
         channel_id, method = (<tuple>event)[0], (<tuple>event)[1]
         if method == CANCEL:
             return True
@@ -636,7 +650,7 @@ cdef class Receiver(Inbound):
                 callback(message)
             else:
                 message.channel_.on_unclaimed_delivery(message.consumer_tag_, message)
-        else:
+        elif event is not SETTLED:
             channel_id, method, payload, content = <tuple>event
             self.on_method(channel_id, method, payload, content)
         return 0

@@ -54,6 +54,7 @@ cdef class Inbound:
     cdef bint frame_waits(self) noexcept
     cdef object cut(self)
     cdef Content content_of(self, unsigned int channel_id)
+    cdef bint confirms(self, unsigned int channel_id, uint64_t tag, bint multiple) except -1
     cdef int forget(self, Content content) except -1
     cdef int check_frame(self, unsigned int frame_type, unsigned int channel_id, uint64_t size) except -1
     cdef object on_method_frame(self, unsigned int channel_id, Py_ssize_t start, Py_ssize_t end)

@@ -1,9 +1,10 @@
 from typing import Any
 
-__all__ = ("Inbound", "MAX_BODY_SIZE")
+__all__ = ("Inbound", "MAX_BODY_SIZE", "SETTLED")
 
 ABI: int
 MAX_BODY_SIZE: int
+SETTLED: tuple[int, tuple[int, int], None, None]
 
 class Inbound:
     channels: dict[int, Any]

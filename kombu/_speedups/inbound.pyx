@@ -15,16 +15,20 @@ from libc.string cimport memcmp, memcpy, memmove
 from kombu._speedups.deliveries cimport Deliveries
 from kombu._speedups.message cimport Message, PropertyBlock, make_block, make_delivery
 from kombu._speedups.frames cimport check_block
+from kombu._speedups.window cimport Window
 from kombu._speedups.wire cimport Cursor, load16, load32, load64, take
 
 from kombu._lazy import amqp_errors
 
-__all__ = ("Inbound", "MAX_BODY_SIZE")
+__all__ = ("Inbound", "MAX_BODY_SIZE", "SETTLED")
 
 ABI = 1
 
 #: Largest body accepted unless told otherwise, in bytes: the most that RabbitMQ can be configured to carry.
 MAX_BODY_SIZE = 512 * 1024 * 1024
+
+#: In place of a ``basic.ack`` by which publishes were confirmed that nobody has to be told of.
+SETTLED = (0, (60, 80), None, None)
 
 cdef enum:
     SMALLEST_BUFFER = 16384
@@ -40,6 +44,7 @@ cdef enum:
     RETURN_ID = 50
     DELIVER_ID = 60
     GET_OK_ID = 71
+    ACK_ID = 80
 
 cdef tuple RETURN = (60, 50)
 cdef tuple DELIVER = (60, 60)
@@ -251,6 +256,9 @@ cdef class Inbound:
         class_id = load16(self.data + start)
         method_id = load16(self.data + start + 2)
         if class_id != CLASS_BASIC or (method_id != DELIVER_ID and method_id != GET_OK_ID and method_id != RETURN_ID):
+            if class_id == CLASS_BASIC and method_id == ACK_ID and end - start == 13:
+                if self.confirms(channel_id, load64(self.data + start + 4), self.data[start + 12] & 1):
+                    return SETTLED
             return (channel_id, (class_id, method_id), PyBytes_FromStringAndSize(<char *>self.data + start, end - start), None)
         cursor.data = self.data
         cursor.offset = start + 4
@@ -308,6 +316,17 @@ cdef class Inbound:
         else:
             self.contents[channel_id] = content
         return None
+
+    cdef bint confirms(self, unsigned int channel_id, uint64_t tag, bint multiple) except -1:
+        """Note that the broker has confirmed publishes of a channel, if that is all there is to be done."""
+        cdef object channel = self.channels.get(channel_id) if channel_id else None
+        cdef Window window
+        if channel is None:
+            return False
+        window = self.deliveries_of(channel).window
+        if window is None or channel.is_closing or channel.events.get("basic_ack"):
+            return False
+        return window.confirm_quietly(tag, multiple)
 
     cdef str short_string(self, const unsigned char *text, int size, int place, str method):
         """Return a short string; the one seen last in the same place is made once."""

@@ -42,6 +42,9 @@ class Publishes(AwaitsReplies):
         #: Whether each publish waits for its confirmation.
         self.confirms_each = bool(connection.confirm_publish) and size is None
         self._wants_confirms = False
+        if type(self)._on_basic_ack is Publishes._on_basic_ack:
+            # Those answers that nobody has to be told of go straight there.
+            self.deliveries.window = self.confirm_window
         super().__init__(connection, *args, **kwargs)
         if size is not None:
             self.basic_publish = self.basic_publish_window
@@ -351,15 +354,15 @@ class Publishes(AwaitsReplies):
             wait = connection.confirm_timeout
         deadline = None
         window.check_process()
-        outstanding, size = window.outstanding, window.size
+        size = window.size
         while True:
-            if len(outstanding) >= size:
+            if window.count >= size:
                 deadline = self._await_room(wait, deadline)
             with self._opening.current():
                 closings = self.closings
                 if not self._confirm_selected or self.close_error is not None:
                     closings = self._before_confirmed()
-                if len(outstanding) >= size:
+                if window.count >= size:
                     # Another thread was faster.
                     continue
                 buffers = self.current(plan).encode(body) if encode is None else encode(connection)

@@ -11,11 +11,12 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from amqp.exceptions import MessageNacked, RecoverableConnectionError
+from amqp.exceptions import RecoverableConnectionError
 from vine import promise
 from vine.abstract import Thenable
 
 from ... import forks
+from ..._core import window
 from ...exceptions import ConfirmError
 from .confirms import refusal
 
@@ -39,29 +40,32 @@ class Confirmation(promise):
         exchange, routing_key: what it was published with.
     """
 
-    # What vine keeps in slots, here on the class until it changes: to fill them all would cost as much as a publish.
-    fun = reason = on_error = None
+    # What an answer changes stands in slots of our own, where the core finds it; the rest of what vine keeps in slots
+    # is on the class, as it never changes.
+    __slots__ = window.STATE
+
+    fun = on_error = None
     args: Any = ()
     kwargs: Any = {}
-    ready = failed = cancelled = ignore_result = weak = False
-    _svpending = _lvpending = None
+    ignore_result = weak = False
 
     #: Whether the failure has been told to somebody: flush() need not.
-    told = False
-
+    told: bool
     #: The error of the basic.return that came for it.
-    returned: BaseException | None = None
+    returned: BaseException | None
 
     def __init__(
         self, window: ConfirmWindow, delivery_tag: int, exchange: str, routing_key: str,
         callback: Callable[[Confirmation], Any] | None = None,
     ) -> None:
+        # The compiled core makes promises without calling this.
         self.window = window
         self.delivery_tag = delivery_tag
         self.exchange = exchange
         self.routing_key = routing_key
-        if callback is not None:
-            self._svpending = callback  # type: ignore[assignment]
+        self.ready = self.failed = self.cancelled = self.told = False
+        self.reason = self.returned = self._lvpending = None
+        self._svpending = callback  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         state = "confirmed" if self.ready else f"failed: {self.reason!r}" if self.failed else "outstanding"
@@ -108,7 +112,7 @@ class Confirmation(promise):
     def give_up(self, error: BaseException) -> None:
         """Fail by *error*, which somebody has been told of: the message was never written."""
         self.told = True
-        self.window.fail(self, error)
+        self.window.give_up(self, error)
 
     def tell(self, listener: Any) -> None:
         """Tell *listener* the answer."""
@@ -133,7 +137,7 @@ class Confirmation(promise):
         return [*([] if first is None else [first]), *(more or ())]
 
 
-class ConfirmWindow:
+class ConfirmWindow(window.Window):
     """The publishes of one channel that await the broker's answer; at most :attr:`size` of them.
 
     Arguments:
@@ -145,16 +149,13 @@ class ConfirmWindow:
 
     def __init__(self, channel: Any, size: int) -> None:
         self.channel = channel
-        self.size = size
-        self._reset()
+        self._begin()
+        super().__init__(Confirmation, size)
 
-    def _reset(self) -> None:
+    def _begin(self) -> None:
         self._pid = forks.pid
-        self._lock = threading.Lock()
-        self._last = 0
-        # By tag, in their order; what may be returned, too.
-        self.outstanding: dict[int, Confirmation] = {}
-        self._mandatory: dict[int, Confirmation] = {}
+        # Held while failures are noted or taken.
+        self._noting = threading.Lock()
         # Those that failed and that nobody has been told of: kept in a dict, as a set in order.
         self._failures: dict[Confirmation, None] = {}
         self._more_failures = 0
@@ -164,55 +165,29 @@ class ConfirmWindow:
         if self._pid != forks.pid:
             with forks.renewal():
                 if self._pid != forks.pid:
-                    self._reset()
+                    self.clear()
+                    self._begin()
 
     def restart(self) -> None:
         """Count from 1 again: the channel has been put into confirm mode anew."""
         self.check_process()
-        with self._lock:
-            self._last = 0
+        super().restart()
 
     def __len__(self) -> int:
         self.check_process()
-        return len(self.outstanding)
+        return self.count
 
     @property
     def idle(self) -> bool:
         """Whether :meth:`flush` would have nothing to wait for, and nothing to say."""
         return not len(self) and not self._failures
 
-    # -- publishing
-
-    def expect(
-        self, mandatory: bool, exchange: str, routing_key: str, callback: Callable[[Confirmation], Any] | None = None
-    ) -> Confirmation:
-        """Return the promise for the next publish; the caller holds what keeps others from writing in between."""
-        with self._lock:
-            self._last = tag = self._last + 1
-            confirmation = self.outstanding[tag] = Confirmation(self, tag, exchange, routing_key, callback)
-            if mandatory:
-                self._mandatory[tag] = confirmation
-        return confirmation
-
-    def number(self, publishes: Iterable[tuple[Confirmation, bool]]) -> None:
-        """Number promises made before, each with whether the message is mandatory; as :meth:`expect` otherwise."""
-        with self._lock:
-            for confirmation, mandatory in publishes:
-                self._last = tag = self._last + 1
-                confirmation.delivery_tag = tag
-                self.outstanding[tag] = confirmation
-                if mandatory:
-                    self._mandatory[tag] = confirmation
-
     def retract(self, confirmations: Iterable[Confirmation]) -> None:
-        """Take back publishes that were not written, before any other is numbered."""
-        with self._lock:
+        """Take back publishes that were not written, the last one first, before any other is numbered."""
+        confirmations = list(confirmations)
+        super().retract(confirmations)
+        with self._noting:
             for confirmation in confirmations:
-                tag = confirmation.delivery_tag
-                # One that has been settled, by the end of the channel, belongs to numbers that mean nothing any more.
-                if self.outstanding.pop(tag, None) is not None:
-                    self._last -= 1
-                self._mandatory.pop(tag, None)
                 self._failures.pop(confirmation, None)
 
     def await_room(self, timeout: float | None, wanted: int = 1) -> None:
@@ -226,10 +201,10 @@ class ConfirmWindow:
         if len(self) + wanted <= self.size:
             return
         try:
-            self.channel.wait_until(lambda: len(self.outstanding) + wanted <= self.size, timeout)
+            self.channel.wait_until(lambda: self.count + wanted <= self.size, timeout)
         except TimeoutError:
             raise TimeoutError(
-                f"nothing was published: {len(self.outstanding)} publishes are unconfirmed, confirm_window is "
+                f"nothing was published: {self.count} publishes are unconfirmed, confirm_window is "
                 f"{self.size}, and the broker did not answer within {timeout:g} seconds"
             ) from None
         # Where there is one answer there are more, and one at a time would cost each publish a wait.
@@ -240,106 +215,35 @@ class ConfirmWindow:
     def listen(self, confirmation: Confirmation, listener: Any) -> bool:
         """Have *listener* told of the answer; return False if there is one already."""
         self.check_process()
-        with self._lock:
-            if confirmation.ready or confirmation.failed:
-                return False
-            if confirmation._svpending is None:
-                confirmation._svpending = listener
-            elif confirmation._lvpending is None:
-                confirmation._lvpending = [listener]  # type: ignore[assignment]
-            else:
-                confirmation._lvpending.append(listener)
-            return True
-
-    def returned(self, exchange: str, routing_key: str, error: BaseException, handled: bool = False) -> bool:
-        """Note that the broker returned a publish, before its answer; return False if none awaits one.
-
-        Returns come in the order of the publishes, so it is the first mandatory one with that exchange and routing
-        key.  It fails in any case; with *handled*, somebody has been told.
-        """
-        with self._lock:
-            for confirmation in self._mandatory.values():
-                if (
-                    confirmation.returned is None
-                    and confirmation.routing_key == routing_key
-                    and confirmation.exchange == exchange
-                ):
-                    confirmation.returned = error
-                    confirmation.told = handled
-                    return True
-        return False
+        return super().listen(confirmation, listener)
 
     def settle(self, tag: int, multiple: bool, error: BaseException | None) -> None:
         """Note the broker's answer for *tag*; with *multiple*, for all up to it, and for all at once for tag 0.
 
         Whoever listens is told.  An exception raised there comes out of this when all others have been told.
         """
-        if not multiple and error is None and not self._mandatory:
-            # Most answers, and nothing to tell of most of those.
-            with self._lock:
-                confirmation = self.outstanding.pop(tag, None)
-                if confirmation is None:
-                    return
-                confirmation.ready = True
-            if confirmation._svpending is None:
-                return
-            failure = self._tell([confirmation])
-        else:
-            failure = self._tell(self._take(tag, multiple, error))
+        if error is None and self.confirm(tag, multiple):
+            # Most answers: there is nobody to tell.
+            return
+        failure = self._tell(self.take(tag, multiple, None if error is None else refusal))
         if failure is not None:
             raise failure
 
     def abandon(self, error: BaseException) -> list[Confirmation]:
         """Let everything fail by *error*, as no answer will come; return what has to be given to :meth:`tell`."""
         self.check_process()
-        return self._take(0, True, error)
+        return self.take(0, True, lambda tag: error)
 
-    def fail(self, confirmation: Confirmation, error: BaseException) -> None:
+    def give_up(self, confirmation: Confirmation, error: BaseException) -> None:
         """Let a publish that was not written fail, unless it has."""
-        with self._lock:
-            if confirmation.ready or confirmation.failed:
-                return
-            confirmation.reason, confirmation.failed = error, True
-        self.tell([confirmation])
+        if self.fail(confirmation, error):
+            self.tell([confirmation])
 
     def tell(self, confirmations: list[Confirmation]) -> None:
         """Tell those who listen; their exceptions are logged, since what is under way must not end in the middle."""
         failure = self._tell(confirmations)
         if failure is not None:
             logger.error("error in a callback of a publish that was not confirmed", exc_info=failure)
-
-    def _take(self, tag: int, multiple: bool, error: BaseException | None) -> list[Confirmation]:
-        """Settle what *tag* and *multiple* mean and return those that somebody has to be told of."""
-        outstanding, mandatory = self.outstanding, self._mandatory
-        noteworthy = []
-        with self._lock:
-            if not multiple:
-                tags = [tag] if tag in outstanding else []
-            elif tag:
-                tags = []
-                for each in outstanding:
-                    if each > tag:
-                        break
-                    tags.append(each)
-            else:
-                tags = list(outstanding)
-            for each in tags:
-                confirmation = outstanding.pop(each)
-                reason = error
-                if mandatory:
-                    mandatory.pop(each, None)
-                    reason = error or confirmation.returned
-                if reason is None:
-                    confirmation.ready = True
-                    if confirmation._svpending is not None:
-                        noteworthy.append(confirmation)
-                    continue
-                if type(reason) is MessageNacked and each != tag:
-                    reason = refusal(each)
-                confirmation.reason = reason
-                confirmation.failed = True
-                noteworthy.append(confirmation)
-        return noteworthy
 
     def _tell(self, confirmations: list[Confirmation]) -> BaseException | None:
         """Tell those who listen; return the first exception raised there."""
@@ -358,7 +262,7 @@ class ConfirmWindow:
         return first
 
     def _keep(self, untold: list[Confirmation]) -> None:
-        with self._lock:
+        with self._noting:
             for confirmation in untold:
                 if len(self._failures) < FAILURES_KEPT:
                     self._failures[confirmation] = None
@@ -371,7 +275,7 @@ class ConfirmWindow:
 
     def keep(self, confirmation: Confirmation) -> None:
         """Keep a failure for the next :meth:`flush`, which was about to be told and was not."""
-        with self._lock:
+        with self._noting:
             self._failures[confirmation] = None
 
     # -- waiting
@@ -389,7 +293,7 @@ class ConfirmWindow:
         if isinstance(failure, TimeoutError):
             raise TimeoutError(f"the broker did not confirm publish {confirmation.delivery_tag} in time") from None
         if confirmation.failed:
-            with self._lock:
+            with self._noting:
                 confirmation.told = True
                 self._failures.pop(confirmation, None)
             raise confirmation.reason  # type: ignore[misc]
@@ -407,10 +311,10 @@ class ConfirmWindow:
         self.check_process()
         if self.channel.held_back:
             self.channel.send_held_back()
-        failure = self._wait(lambda: not self.outstanding, timeout)
+        failure = self._wait(lambda: not self.count, timeout)
         if isinstance(failure, TimeoutError):
-            raise TimeoutError(f"not confirmed in time: {len(self.outstanding)} publish(es) are outstanding") from None
-        with self._lock:
+            raise TimeoutError(f"not confirmed in time: {self.count} publish(es) are outstanding") from None
+        with self._noting:
             failures = [confirmation for confirmation in self._failures if not confirmation.told]
             more = self._more_failures
             self._failures.clear()
