@@ -243,7 +243,8 @@ def test_it_does_what_two_dictionaries_would(core, steps):
             tag, multiple, failed = rest
             reason = refusal if failed else None
             told = model.take(tag, multiple, reason)
-            assert [each.delivery_tag for each in told] == [each.delivery_tag for each in its.take(tag, multiple, reason)]
+            likewise = its.take(tag, multiple, reason)
+            assert [each.delivery_tag for each in told] == [each.delivery_tag for each in likewise]
         elif name == "restart":
             # The end of a channel comes before it opens again.
             model.take(0, True, refusal)
