@@ -308,6 +308,7 @@ class Receiver(Inbound):
         if self._heartbeat and started >= self._next_tick:
             self.tick()
         me = threading.get_ident()
+        self._push_before_sleep(me)
         # An exception may come out of a signal's handler at any point, so what has to be undone is looked up.
         depth = self._depth if self._owner == me else 0
         count = 0
@@ -362,10 +363,17 @@ class Receiver(Inbound):
         deadline = None if timeout is None else monotonic() + timeout
         me = threading.get_ident()
         while not ready():
+            self._push_before_sleep(me)
             if self._owner is None or self._owner == me:
                 self._serve(deadline, ready)
             else:
                 self._assist(deadline, ready, me)
+
+    def _push_before_sleep(self, me: int) -> None:
+        """Push what is held back where another thread reads already: it will not before it reads again."""
+        output = self.output
+        if output is not None and output.unpushed and (self._reader or self._owner or me) != me:
+            output.push()
 
     def serve_waiting(self) -> None:
         """Dispatch everything that can be had without waiting, unless another thread is at it.
@@ -423,7 +431,7 @@ class Receiver(Inbound):
             self._push_stale(monotonic(), begun)
 
     def _push_stale(self, now: float, begun: float) -> None:
-        """Push acknowledgements that have waited long enough, or may have: that event was *begun* a while ago."""
+        """Push what has waited long enough, or may have: that event was *begun* a while ago."""
         output = self.output
         if output is not None and output.unpushed and now - min(output.unpushed, begun) > PUSH_AFTER:
             output.push()

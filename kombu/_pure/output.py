@@ -12,12 +12,15 @@ from kombu._lazy import amqp_errors
 from .deliveries import Deliveries
 from .frames import FRAME_HEARTBEAT, HEARTBEAT, encode_ack, encode_method
 
-__all__ = ("Writer", "ACK_WRITES")
+__all__ = ("Writer", "ACK_WRITES", "WINDOW_WRITES")
 
 #: The values of ``transport_options["ack_writes"]``.
 ACK_WRITES = ("corked", "immediate", "coalesced")
 
-#: Seconds for which an acknowledgement may wait for company.
+#: The values of ``transport_options["window_writes"]``.
+WINDOW_WRITES = ("corked", "immediate")
+
+#: Seconds for which an acknowledgement, or a publish in a window, may wait for company.
 PUSH_AFTER = 0.001
 
 #: Bytes of coalesced acknowledgements that are written without waiting any longer.
@@ -34,23 +37,33 @@ class Writer:
             handed to the kernel with ``MSG_MORE``; ``"immediate"``: one write an acknowledgement; ``"coalesced"``:
             they wait in a buffer of ours.  The first is the second where the kernel cannot do it.
         write_timeout: seconds that a write may wait for the socket; None for no bound.
+        window_writes: ``"corked"``: a publish in a window of confirms that follows within :data:`PUSH_AFTER` of another
+            is handed to the kernel with ``MSG_MORE``; ``"immediate"``: one packet a publish.  The first is the second
+            where the kernel cannot do it.
 
     Attributes:
-        unpushed: the monotonic time of the first acknowledgement held back, or 0.
+        unpushed: the monotonic time of the first acknowledgement or publish held back, or 0.
         frames_sent: writes so far.
 
     Raises:
-        ValueError: *ack_writes* is none of these.
+        ValueError: *ack_writes* or *window_writes* is none of these.
     """
 
-    def __init__(self, link: Any, ack_writes: str = "corked", write_timeout: float | None = None) -> None:
+    def __init__(
+        self, link: Any, ack_writes: str = "corked", write_timeout: float | None = None, window_writes: str = "corked"
+    ) -> None:
         if ack_writes not in ACK_WRITES:
             raise ValueError(f"ack_writes has to be one of {', '.join(ACK_WRITES)}; it is {ack_writes!r}")
+        if window_writes not in WINDOW_WRITES:
+            raise ValueError(f"window_writes has to be one of {', '.join(WINDOW_WRITES)}; it is {window_writes!r}")
         self.link = link
         self.coalesces = ack_writes == "coalesced"
         self.gathers = self.coalesces or (ack_writes == "corked" and link.can_gather)
+        self.corks = window_writes == "corked" and link.can_gather
         self.write_timeout = write_timeout
         self.unpushed = 0.0
+        # When the latest publish in a window was written.
+        self._published = 0.0
         self.frames_sent = 0
         self.failure: BaseException | None = None
         #: Called with the exception when the connection can no longer be written.
@@ -63,12 +76,14 @@ class Writer:
         return self.frames_sent
 
     def write(
-        self, buffers: list[Any], timeout: float | None = None, channel: Any = None, closings: int = 0
+        self, buffers: list[Any], timeout: float | None = None, channel: Any = None, closings: int = 0,
+        windowed: bool = False,
     ) -> None:
-        """Write *buffers*, whole frames, after whatever acknowledgements are held back.
+        """Write *buffers*, whole frames, after whatever is held back.
 
         Arguments:
             timeout: seconds; by default :attr:`write_timeout`.
+            windowed: whether it is one publish in a window of confirms, which may be held back by the kernel.
             channel, closings: the channel that the frames are for, and its ``closings`` when they were made.  A frame
                 for a channel that was closed meanwhile would have the broker close the connection.
 
@@ -82,14 +97,14 @@ class Writer:
             timeout = self.write_timeout
         if timeout is None:
             with self.lock:
-                self._write_for(channel, closings, buffers, None)
+                self._write_for(channel, closings, buffers, None, windowed)
             return
         # Whoever is writing may have all the time in the world.
         deadline = monotonic() + timeout
         if not self.lock.acquire(timeout=min(max(0.0, timeout), threading.TIMEOUT_MAX)):
             raise TimeoutError("timed out: another thread is writing")
         try:
-            self._write_for(channel, closings, buffers, max(0.0, deadline - monotonic()))
+            self._write_for(channel, closings, buffers, max(0.0, deadline - monotonic()), windowed)
         finally:
             self.lock.release()
 
@@ -128,28 +143,35 @@ class Writer:
             return True
 
     def push(self) -> None:
-        """Send the acknowledgements that are held back.
+        """Send the acknowledgements and publishes that are held back.
 
         Raises:
             OSError: the connection is lost.
         """
-        # Whoever holds the lock is writing, and what it writes pushes what the kernel holds; but not what we hold.
+        # Whoever holds the lock is writing, and may have to wait for the peer to read.  What the kernel holds can be
+        # pushed all the same; what we hold cannot.
         if not self.lock.acquire(blocking=self.coalesces):
+            self._push_kernel()
             return
         try:
             if not self.unpushed or self.failure is not None:
                 self.unpushed = 0.0
-            elif self.coalesces:
+            elif self._acks:
                 self._write([], None, False)
             else:
                 self.unpushed = 0.0
-                try:
-                    self.link.push()
-                except OSError as error:
-                    self._fail(error)
-                    raise
+                self._push_kernel()
         finally:
             self.lock.release()
+
+    def _push_kernel(self) -> None:
+        if self.failure is not None:
+            return
+        try:
+            self.link.push()
+        except OSError as error:
+            self._fail(error)
+            raise
 
     def write_heartbeat(self) -> None:
         """Write a heartbeat frame, unless something else is on its way; never waits.
@@ -175,10 +197,20 @@ class Writer:
         if self.on_failure is not None:
             self.on_failure(error)
 
-    def _write_for(self, channel: Any, closings: int, buffers: list[Any], timeout: float | None) -> None:
+    def _write_for(
+        self, channel: Any, closings: int, buffers: list[Any], timeout: float | None, windowed: bool
+    ) -> None:
         if channel is not None and channel.closings != closings:
             channel.raise_closed()
-        self._write(buffers, timeout, False)
+        if not (windowed and self.corks):
+            self._write(buffers, timeout, False)
+            return
+        now = monotonic()
+        more = now - self._published <= PUSH_AFTER and not (self.unpushed and now - self.unpushed > PUSH_AFTER)
+        self._published = now
+        self._write(buffers, timeout, more)
+        if more and not self.unpushed:
+            self.unpushed = now
 
     def _write(self, buffers: list[Any], timeout: float | None, more: bool) -> None:
         if self.failure is not None:

@@ -31,6 +31,7 @@ class Window:
     Attributes:
         count: how many publishes are outstanding.
         held: set while somebody is between numbering publishes and having them written.
+        live: whether the channel is in confirm mode, so that publishes may be numbered.
 
     Any thread may call any of this.  Whoever numbers publishes sees to it that they get to the wire in that order.
     """
@@ -46,7 +47,7 @@ class Window:
     def clear(self) -> None:
         """Forget everything, and count from 1; in a forked child, for instance."""
         self._lock = threading.Lock()
-        self.held = False
+        self.held = self.live = False
         self._last = 0
         # By tag, in their order; what may be returned, too.
         self._outstanding: dict[int, Any] = {}
@@ -56,6 +57,7 @@ class Window:
         """Count from 1 again: the channel has been put into confirm mode anew."""
         with self._lock:
             self._last = 0
+            self.live = True
 
     @property
     def count(self) -> int:
@@ -94,7 +96,7 @@ class Window:
                 if self._outstanding.get(tag) is confirmation:
                     del self._outstanding[tag]
                     self._mandatory.pop(tag, None)
-                    self._last -= 1
+                    self._last -= tag == self._last
 
     # -- answers
 

@@ -417,14 +417,14 @@ cdef class Receiver(Inbound):
         return 0
 
     cdef int push_stale(self, double now, double begun) except -1:
-        """Push acknowledgements that have waited long enough, or may have: that event was *begun* a while ago."""
+        """Push what has waited long enough, or may have: that event was *begun* a while ago."""
         cdef double since = self.unpushed_since()
         if since and now - min(since, begun) > PUSH_AFTER:
             self.output.push()
         return 0
 
     cdef double unpushed_since(self) except? -1:
-        """Return when the first acknowledgement was held back that is not pushed; 0 if there is none."""
+        """Return when the first acknowledgement or publish was held back that is not pushed; 0 if there is none."""
         output = self.output
         if type(output) is Writer:
             return (<Writer>output).unpushed
@@ -596,6 +596,9 @@ cdef class Receiver(Inbound):
         """Wait for a change of turns; the caller looks again afterwards."""
         cdef bint wait
         cdef double remaining = NEVER
+        if self.unpushed_since():
+            # Whoever reads has pushed what was held back before it began.
+            self.output.push()
         if deadline != NEVER:
             remaining = deadline - kombu_monotonic()
             if remaining <= 0:

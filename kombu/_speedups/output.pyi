@@ -3,25 +3,30 @@ from typing import Any
 
 from .deliveries import Deliveries
 
-__all__ = ("Writer", "ACK_WRITES")
+__all__ = ("Writer", "ACK_WRITES", "WINDOW_WRITES")
 
 ABI: int
 ACK_WRITES: tuple[str, ...]
+WINDOW_WRITES: tuple[str, ...]
 
 class Writer:
     link: Any
     coalesces: bool
     gathers: bool
+    corks: bool
     write_timeout: float | None
     unpushed: float
     frames_sent: int
     failure: BaseException | None
     on_failure: Callable[[BaseException], Any] | None
     lock: Any
-    def __init__(self, link: Any, ack_writes: str = "corked", write_timeout: float | None = None) -> None: ...
+    def __init__(
+        self, link: Any, ack_writes: str = "corked", write_timeout: float | None = None, window_writes: str = "corked"
+    ) -> None: ...
     def count(self) -> int: ...
     def write(
-        self, buffers: list[Any], timeout: float | None = None, channel: Any = None, closings: int = 0
+        self, buffers: list[Any], timeout: float | None = None, channel: Any = None, closings: int = 0,
+        windowed: bool = False,
     ) -> None: ...
     def write_ack(self, deliveries: Deliveries, delivery_tag: int, multiple: bool, more: bool) -> bool: ...
     def push(self) -> None: ...

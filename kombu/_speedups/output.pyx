@@ -18,26 +18,21 @@ from kombu._lazy import amqp_errors
 
 from kombu._speedups.frames import FRAME_HEARTBEAT, HEARTBEAT, encode_ack, encode_method
 
-__all__ = ("Writer", "ACK_WRITES")
+__all__ = ("Writer", "ACK_WRITES", "WINDOW_WRITES")
 
 ABI = 1
 
 #: The values of ``transport_options["ack_writes"]``.
 ACK_WRITES = ("corked", "immediate", "coalesced")
 
+#: The values of ``transport_options["window_writes"]``.
+WINDOW_WRITES = ("corked", "immediate")
+
 cdef extern from "posix_socket.h":
     Py_ssize_t kombu_send(int fd, const void *buffer, Py_ssize_t size, int more) noexcept nogil
     double kombu_monotonic() noexcept
 
-cdef extern from *:
-    """
-    /* Whether nothing else runs until we call into Python or let go of the GIL. */
-    #ifdef Py_GIL_DISABLED
-    #define KOMBU_UNDISTURBED 0
-    #else
-    #define KOMBU_UNDISTURBED 1
-    #endif
-    """
+    # Whether nothing else runs until we call into Python or let go of the GIL.
     bint UNDISTURBED "KOMBU_UNDISTURBED"
 
 cdef enum:
@@ -51,13 +46,16 @@ cdef double PUSH_AFTER = 0.001
 cdef class Writer:
     """Write frames to one connection; any number of threads may.  See :class:`kombu._pure.output.Writer`."""
 
-    def __init__(self, link, str ack_writes="corked", write_timeout=None):
+    def __init__(self, link, ack_writes="corked", write_timeout=None, window_writes="corked"):
         if ack_writes not in ACK_WRITES:
             raise ValueError(f"ack_writes has to be one of {', '.join(ACK_WRITES)}; it is {ack_writes!r}")
+        if window_writes not in WINDOW_WRITES:
+            raise ValueError(f"window_writes has to be one of {', '.join(WINDOW_WRITES)}; it is {window_writes!r}")
         self.link = link
         self.fd = link.plain_fd
         self.coalesces = ack_writes == "coalesced"
         self.gathers = self.coalesces or (ack_writes == "corked" and link.can_gather)
+        self.corks = window_writes == "corked" and link.can_gather
         self.write_timeout = write_timeout
         self.lock = threading.Lock()
         if self.coalesces and self.acks == NULL:
@@ -83,8 +81,8 @@ cdef class Writer:
         self.lock.release()
         return 0
 
-    def write(self, list buffers, timeout=None, channel=None, int closings=0):
-        """Write *buffers*, whole frames, after whatever acknowledgements are held back.
+    def write(self, list buffers, timeout=None, channel=None, int closings=0, bint windowed=False):
+        """Write *buffers*, whole frames, after whatever is held back.
 
         Raises:
             amqp.exceptions.ChannelError: the broker has closed the channel meanwhile.
@@ -104,7 +102,7 @@ cdef class Writer:
             self.busy = True
             timeout = max(0.0, deadline - monotonic())
         try:
-            self.write_for(channel, closings, buffers, timeout)
+            self.write_for(channel, closings, buffers, timeout, windowed)
         finally:
             self.let_go()
 
@@ -136,12 +134,17 @@ cdef class Writer:
             self.let_go()
         return True
 
-    cdef bint write_publish(self, Deliveries deliveries, const unsigned char *frames, Py_ssize_t size) except -1:
+    cdef bint write_publish(
+        self, Deliveries deliveries, const unsigned char *frames, Py_ssize_t size, double windowed
+    ) except -1:
         """Write a whole publish by one call of the kernel; return False, nothing written, where that cannot be done.
+
+        *windowed* is the time, for one publish in a window of confirms, which the kernel may hold back; 0 for others.
 
         Raises what :meth:`write` raises where the kernel takes a part and no more.
         """
         cdef Py_ssize_t sent
+        cdef bint more
         # Without the GIL it takes the lock to be undisturbed; whoever has it would have to be waited for.
         if self.busy or not (UNDISTURBED or self.lock.acquire(False)):
             return False
@@ -150,11 +153,15 @@ cdef class Writer:
         try:
             if self.fd < 0 or self.failure is not None or deliveries.is_closed or self.held_back:
                 return False
+            more = windowed > 0 and self.corks and self.more_may_follow(windowed)
             # An error is left to the link, which meets it again and raises it.
-            sent = kombu_send(self.fd, frames, size, False)
+            sent = kombu_send(self.fd, frames, size, more)
             if sent <= 0:
                 return False
-            self.unpushed = 0.0
+            if not more:
+                self.unpushed = 0.0
+            elif not self.unpushed:
+                self.unpushed = windowed
             if sent == size:
                 self.frames_sent += 1
                 return True
@@ -165,6 +172,12 @@ cdef class Writer:
         finally:
             if self.busy:
                 self.let_go()
+
+    cdef bint more_may_follow(self, double now) noexcept:
+        """Return whether the kernel may hold back a publish in a window, and note that it is written."""
+        cdef bint follows = now - self.published <= PUSH_AFTER
+        self.published = now
+        return follows and not (self.unpushed and now - self.unpushed > PUSH_AFTER)
 
     cdef bint acknowledge_at_once(self, int channel_id, uint64_t delivery_tag, bint multiple, bint more) noexcept:
         """Hand the frame to the kernel, or to the buffer, if that is all; otherwise return False, nothing done."""
@@ -205,29 +218,37 @@ cdef class Writer:
         return 0
 
     def push(self):
-        """Send the acknowledgements that are held back.
+        """Send the acknowledgements and publishes that are held back.
 
         Raises:
             OSError: the connection is lost.
         """
-        # Whoever holds the lock is writing, and what it writes pushes what the kernel holds; but not what we hold.
+        # Whoever holds the lock is writing, and may have to wait for the peer to read.  What the kernel holds can be
+        # pushed all the same; what we hold cannot.
         if not self.lock.acquire(self.coalesces):
+            self.push_kernel()
             return
         self.busy = True
         try:
             if not self.unpushed or self.failure is not None:
                 self.unpushed = 0.0
-            elif self.coalesces:
+            elif self.held_back:
                 self.write_locked([], None, False)
             else:
                 self.unpushed = 0.0
-                try:
-                    self.link.push()
-                except OSError as error:
-                    self.fail(error)
-                    raise
+                self.push_kernel()
         finally:
             self.let_go()
+
+    cdef int push_kernel(self) except -1:
+        if self.failure is not None:
+            return 0
+        try:
+            self.link.push()
+        except OSError as error:
+            self.fail(error)
+            raise
+        return 0
 
     def write_heartbeat(self):
         """Write a heartbeat frame, unless something else is on its way; never waits.
@@ -255,10 +276,19 @@ cdef class Writer:
             self.on_failure(error)
         return 0
 
-    cdef int write_for(self, object channel, int closings, list buffers, object timeout) except -1:
+    cdef int write_for(self, object channel, int closings, list buffers, object timeout, bint windowed) except -1:
+        cdef double now
+        cdef bint more
         if channel is not None and channel.closings != closings:
             channel.raise_closed()
-        return self.write_locked(buffers, timeout, False)
+        if not (windowed and self.corks):
+            return self.write_locked(buffers, timeout, False)
+        now = kombu_monotonic()
+        more = self.more_may_follow(now)
+        self.write_locked(buffers, timeout, more)
+        if more and not self.unpushed:
+            self.unpushed = now
+        return 0
 
     cdef int write_locked(self, list buffers, object timeout, bint more, Py_ssize_t at_once=0) except -1:
         """Write *buffers*, the rest of a frame of which the kernel has taken *at_once* octets already."""
@@ -268,10 +298,11 @@ cdef class Writer:
         if held_back:
             buffers = [<bytes>self.acks[:held_back], *buffers]
             self.held_back = 0
-        if self.fd >= 0 and not more and not at_once and len(buffers) == 1 and type(buffers[0]) is bytes:
-            at_once = self.send_at_once(<bytes>buffers[0])
+        if self.fd >= 0 and not at_once and len(buffers) == 1 and type(buffers[0]) is bytes:
+            at_once = self.send_at_once(<bytes>buffers[0], more)
             if at_once == PyBytes_GET_SIZE(<bytes>buffers[0]):
-                self.unpushed = 0.0
+                if not more:
+                    self.unpushed = 0.0
                 self.frames_sent += 1
                 return 0
             if at_once:
@@ -306,7 +337,7 @@ cdef class Writer:
         self.frames_sent += 1
         return 0
 
-    cdef Py_ssize_t send_at_once(self, bytes buffer) except -1:
+    cdef Py_ssize_t send_at_once(self, bytes buffer, bint more) except -1:
         """Hand to the kernel what it takes of *buffer* without a detour, and return how much that is."""
         cdef const char *data = PyBytes_AS_STRING(buffer)
         cdef Py_ssize_t sent, size = PyBytes_GET_SIZE(buffer)
@@ -315,9 +346,9 @@ cdef class Writer:
             return 0
         if size > WITHOUT_GIL:
             with nogil:
-                sent = kombu_send(fd, data, size, False)
+                sent = kombu_send(fd, data, size, more)
         else:
-            sent = kombu_send(fd, data, size, False)
+            sent = kombu_send(fd, data, size, more)
         # An error is left to the link, which meets it again and raises it.
         return max(sent, <Py_ssize_t>0)
 

@@ -1,7 +1,7 @@
 """Publishes of one producer that have all but the body in common: planned once, and found again by what they share.
 
-Twin of :mod:`kombu._pure.planning`, which says more.  A small publish on a channel that neither confirms nor gathers is
-written from here, by one call of the kernel.
+Twin of :mod:`kombu._pure.planning`, which says more.  A small publish on a channel that neither waits for each confirm
+nor gathers is written from here, by one call of the kernel.
 """
 
 cimport cython
@@ -9,6 +9,7 @@ cimport cython
 from kombu._speedups.deliveries cimport Deliveries
 from kombu._speedups.output cimport Writer
 from kombu._speedups.publish cimport COPIED_BODY, PublishPlan, Span, look
+from kombu._speedups.window cimport Window
 
 __all__ = ("LOOK_AFTER", "MOST_PLANS", "UNPLANNED", "Plans")
 
@@ -20,6 +21,10 @@ UNPLANNED = object()
 
 cdef extern from "posix_socket.h":
     double kombu_monotonic() noexcept
+
+cdef extern from "posix_socket.h":
+    # Whether nothing else runs until we call into Python or let go of the GIL.
+    bint UNDISTURBED "KOMBU_UNDISTURBED"
 
 cdef enum:
     #: What the frames around a body that is copied may take.
@@ -52,6 +57,9 @@ cdef class Plans:
     cdef Deliveries deliveries
     #: Whether a publish is no more than to write them.
     cdef bint plain
+    #: The window of unconfirmed publishes that they get into, where nothing can get between its number and its place
+    #: on the wire; otherwise None.
+    cdef Window window
     #: What was published last, since the next is most often like it.
     cdef Recent recent
 
@@ -67,7 +75,10 @@ cdef class Plans:
             self.declared = channel.connection.client.declared_entities
             self.ident = hash(exchange)
         self.deliveries = getattr(channel, "deliveries", None)
-        self.plain = self.deliveries is not None and window is None and not channel.confirms_each
+        if self.deliveries is not None:
+            self.plain = window is None and not channel.confirms_each
+            if UNDISTURBED:
+                self.window = window
 
     def fits(self, producer):
         """Return whether *producer* still has the channel and the exchange that this is for."""
@@ -110,8 +121,14 @@ cdef class Plans:
         batch = producer._batch_local.current
         if batch is not None:
             return batch.publish_planned(self.channel, plan, body, timeout, confirm_timeout)
-        if self.plain and timeout is None and self.write(<PublishPlan>plan, body):
-            return None
+        if timeout is None:
+            if self.plain:
+                if self.write(<PublishPlan>plan, body, None, None):
+                    return None
+            elif self.window is not None and self.window.live and self.window.count < self.window.size:
+                confirmation = self.window.make((<PublishPlan>plan).exchange, (<PublishPlan>plan).routing_key, None)
+                if self.write(<PublishPlan>plan, body, self.window, confirmation):
+                    return confirmation
         return self.channel.publish_planned(plan, body, timeout, confirm_timeout)
 
     cdef object find(
@@ -159,15 +176,20 @@ cdef class Plans:
             return (<PublishPlan>plan).channel_id == self.deliveries.number
         return plan.channel_id == self.channel.channel_id
 
-    cdef bint write(self, PublishPlan plan, body) except -1:
-        """Hand the publish to the kernel; return False, nothing written, where there is more to it."""
+    cdef bint write(self, PublishPlan plan, body, Window window, confirmation) except -1:
+        """Hand the publish to the kernel; return False, nothing written, where there is more to it.
+
+        With a *window*, *confirmation* gets the publish's number.
+        """
         cdef unsigned char frames[COPIED_BODY + AROUND]
         cdef Deliveries deliveries = self.deliveries
         cdef Py_ssize_t whole
+        cdef double now = kombu_monotonic()
+        cdef bint written = False
         cdef Span span
         if (
             plan.channel_id != deliveries.number or deliveries.holds_back or self.channel.connection is None
-            or kombu_monotonic() - deliveries.last_look > look_after
+            or now - deliveries.last_look > look_after
         ):
             return False
         kept = look(body, &span)
@@ -175,4 +197,15 @@ cdef class Plans:
         if span.size > COPIED_BODY or whole > COPIED_BODY + AROUND:
             return False
         plan.put(frames, &span)
-        return (<Writer>deliveries.writer).write_publish(deliveries, frames, whole)
+        if window is None:
+            return (<Writer>deliveries.writer).write_publish(deliveries, frames, whole, 0)
+        # Looked at now, since what came before may have let others run; what follows does not.
+        if window.held or not window.live or window.count >= window.size:
+            return False
+        window.append(confirmation, plan.mandatory)
+        try:
+            written = (<Writer>deliveries.writer).write_publish(deliveries, frames, whole, now)
+        finally:
+            if not written:
+                window.take_back(confirmation)
+        return written

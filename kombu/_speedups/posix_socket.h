@@ -5,6 +5,13 @@
 
 #include <errno.h>
 
+/* Whether nothing else runs until we call into Python or let go of the GIL. */
+#ifdef Py_GIL_DISABLED
+#define KOMBU_UNDISTURBED 0
+#else
+#define KOMBU_UNDISTURBED 1
+#endif
+
 #ifdef __linux__
 
 #include <time.h>

@@ -17,6 +17,7 @@ cdef class Window:
     cdef public Py_ssize_t size
     cdef readonly Py_ssize_t count
     cdef public bint held
+    cdef public bint live
     #: The tag of the latest publish.
     cdef uint64_t last
     #: The outstanding ones in the order of their tags, from *head* to *end*; settled ones leave None behind.

@@ -86,7 +86,7 @@ cdef class Window:
         cdef list entries = []
         cdef dict mandatory = {}
         kombu_guard_reset(&self.guard)
-        self.held = False
+        self.held = self.live = False
         self.last = 0
         self.count = self.head = self.end = self.capacity = 0
         # What was there goes when all is in order: more may happen then.
@@ -97,6 +97,7 @@ cdef class Window:
         """Count from 1 again: the channel has been put into confirm mode anew."""
         kombu_guard_take(&self.guard)
         self.last = 0
+        self.live = True
         kombu_guard_leave(&self.guard)
 
     # -- the array
@@ -257,7 +258,8 @@ cdef class Window:
             self.drop(index)
             if self.end and index == self.end - 1:
                 self.end = index
-            self.last -= 1
+            if number == self.last:
+                self.last -= 1
         finally:
             kombu_guard_leave(&self.guard)
         return True

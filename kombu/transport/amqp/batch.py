@@ -240,12 +240,15 @@ class PublishBatch:
                     # Another thread was faster.
                     continue
                 part = promises[:room]
+                window.held = True
                 window.number(part)
                 try:
                     self._write(len(part))
                 except BaseException:
                     window.retract([confirmation for confirmation, _ in reversed(part)])
                     raise
+                finally:
+                    window.held = False
                 del promises[:room]
 
     def _fail(self, error: BaseException) -> None:

@@ -65,6 +65,7 @@ class Connection(AwaitsReplies, amqp.Connection):
 
     Arguments:
         ack_writes: ``"corked"`` (default), ``"immediate"`` or ``"coalesced"``; see :class:`kombu._pure.output.Writer`.
+        window_writes: ``"corked"`` (default) or ``"immediate"``; as well.
         confirm_timeout: seconds that a publish with ``confirm_publish`` waits for the broker's answer; None for ever.
         confirm_window: how many publishes may be unanswered; with it, a publish with ``confirm_publish`` returns a
             promise at once, see :class:`.window.Confirmation`.
@@ -88,6 +89,7 @@ class Connection(AwaitsReplies, amqp.Connection):
         self,
         *args: Any,
         ack_writes: str = "corked",
+        window_writes: str = "corked",
         confirm_timeout: float | None = CONFIRM_TIMEOUT,
         confirm_window: int | None = None,
         operation_timeout: float | None = None,
@@ -98,6 +100,7 @@ class Connection(AwaitsReplies, amqp.Connection):
         **kwargs: Any,
     ) -> None:
         self.ack_writes = ack_writes
+        self.window_writes = window_writes
         self.confirm_timeout = confirm_timeout
         if confirm_window is not None:
             check_positive("confirm_window", confirm_window, "give how many publishes may be unconfirmed")
@@ -164,7 +167,7 @@ class Connection(AwaitsReplies, amqp.Connection):
     def _open_link(self, sock: Any) -> None:
         self._failure = None
         link = self._link = link_for(sock)
-        writer = self._writer = output.Writer(link, self.ack_writes, self.write_timeout)
+        writer = self._writer = output.Writer(link, self.ack_writes, self.write_timeout, self.window_writes)
         writer.on_failure = self._on_write_failure
         receiver = self._receiver = drain.Receiver(
             link, self.channels, self.on_inbound_method, writer, self.frame_max, self.max_body_size

@@ -225,9 +225,11 @@ class Publishes(AwaitsReplies):
                 f"{connection.blocked_reason or 'it gives no reason'}"
             ) from None
 
-    def _write_publish(self, buffers: list[Any], timeout: float | None, closings: int) -> None:
+    def _write_publish(
+        self, buffers: list[Any], timeout: float | None, closings: int, windowed: bool = False
+    ) -> None:
         try:
-            self._writer.write(buffers, timeout, self, closings)
+            self._writer.write(buffers, timeout, self, closings, windowed)
         except TimeoutError as error:
             if error.errno is not None:
                 raise
@@ -366,12 +368,15 @@ class Publishes(AwaitsReplies):
                     # Another thread was faster.
                     continue
                 buffers = self.current(plan).encode(body) if encode is None else encode(connection)
+                window.held = True
                 confirmation = window.expect(mandatory, exchange, routing_key, confirm_callback)
                 try:
-                    self._write_publish(buffers, timeout, closings)
+                    self._write_publish(buffers, timeout, closings, True)
                 except BaseException:
                     window.retract((confirmation,))
                     raise
+                finally:
+                    window.held = False
                 return confirmation  # type: ignore[no-any-return]
 
     def create_publish_batch(self, max_size: int) -> PublishBatch:

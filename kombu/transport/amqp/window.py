@@ -232,6 +232,7 @@ class ConfirmWindow(window.Window):
     def abandon(self, error: BaseException) -> list[Confirmation]:
         """Let everything fail by *error*, as no answer will come; return what has to be given to :meth:`tell`."""
         self.check_process()
+        self.live = False
         return self.take(0, True, lambda tag: error)
 
     def give_up(self, confirmation: Confirmation, error: BaseException) -> None:
