@@ -18,6 +18,7 @@ __all__ = (
     "deliveries",
     "dispatch",
     "drain",
+    "draining",
     "fallback_reason",
     "frames",
     "impl",
@@ -40,7 +41,7 @@ ABI = 1
 #: The modules of a package, in such an order that each imports only earlier ones.
 _MODULES = (
     "decoding", "encoding", "frames", "window", "deliveries", "message", "dispatch", "inbound", "output", "drain",
-    "settling", "publish", "planning", "places", "pool", "shared", "virtual", "memory",
+    "draining", "settling", "publish", "planning", "places", "pool", "shared", "virtual", "memory",
 )
 
 
@@ -86,6 +87,7 @@ if TYPE_CHECKING:
         deliveries,
         dispatch,
         drain,
+        draining,
         frames,
         memory,
         message,

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from . import exceptions, forks
+from ._core import draining
 from ._core import places as _places
 from ._core import pool as _pool
 from ._dropped import find_dropped
@@ -66,9 +67,6 @@ _Self = TypeVar("_Self", bound="Connection")
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
 
-#: Stands for an argument that was not given.
-_UNSET: Any = object()
-
 
 @lru_cache(maxsize=64)
 def _takes_max_events(transport_class: type) -> bool:
@@ -111,39 +109,8 @@ class Connection(Link):
 
     # -- using ---------------------------------------------------------------------------------------------------
 
-    def drain_events(self, timeout: float | None = _UNSET, max_events: int = 1, **kwargs: Any) -> Any:
-        """Wait for one event from the broker, call what is there for it, and return the number of events.
-
-        Connects if that was never done. A connection that was lost is never replaced here, since the new one would
-        have no consumers.
-
-        Arguments:
-            timeout: Seconds to wait; None for ever; 0 takes only what is there.
-            max_events: Dispatch up to so many events: the first, and those that can be had without waiting. *timeout*
-                is the call's: once it has passed none is begun, but 0.02 seconds are always granted them. A transport
-                whose ``drain_events`` has no such argument dispatches one.
-
-        An exception of a callback ends the call; the events that were not dispatched are there for the next one.
-
-        Raises:
-            socket.timeout: if nothing came in time.
-            TypeError, ValueError: if *max_events* is no positive integer.
-            Exception: one of :attr:`recoverable_connection_errors` if the connection is lost, and on every call from
-                then on until :meth:`connect`, :meth:`ensure_connection`, :meth:`channel` or :attr:`default_channel`
-                made a new one.
-        """
-        if max_events != 1 or type(max_events) is not int:
-            check_max_events(max_events)
-        drain = self._drain
-        if drain is None or kwargs or self._usable_in != forks.pid:
-            return self._drain_by_transport(timeout, max_events, kwargs)
-        try:
-            return drain(None if timeout is _UNSET else timeout, max_events)
-        except Exception as exc:
-            self._note(exc)
-            raise
-
     def _drain_by_transport(self, timeout: float | None, max_events: int, kwargs: dict[str, Any]) -> Any:
+        check_max_events(max_events)
         connection, transport = self._connection, self._transport
         if self._usable_in != forks.pid or connection is None or transport is None:
             connection, transport = self._usable_connection(), self.transport
@@ -151,7 +118,7 @@ class Connection(Link):
             kwargs["max_events"] = max_events
         try:
             # Arguments that were not given are not passed on: their defaults are the transport's.
-            if timeout is not _UNSET:
+            if timeout is not draining.UNSET:
                 kwargs["timeout"] = timeout
             count = transport.drain_events(connection, **kwargs)
         except Exception as exc:

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import exceptions, forks
+from ._core import draining
 from ._core import pool as _pool
 from ._lazy import LazyLogger, LazyModule, amqp_errors
 from .parameters import ConnectionParameters
@@ -38,7 +39,7 @@ _inherited: list[Any] = []
 _ERROR_TUPLES = ("connection_errors", "channel_errors", "recoverable_connection_errors", "recoverable_channel_errors")
 
 
-class Link(ConnectionParameters):
+class Link(draining.Drains, ConnectionParameters):
     """Know whether there is a connection, and make one when it is asked for.
 
     There are four states.  *New*: no connection was made yet; whatever needs one makes it.  *Connected*.  *Lost*: one
@@ -60,8 +61,8 @@ class Link(ConnectionParameters):
     #: The process in which the connection may be drained without a further look at it; 0 where there is none.
     _usable_in = 0
 
-    #: What drains the connection then, with ``(timeout, max_events)``, if it need not be asked through the transport.
-    _drain: Callable[[float | None, int], int] | None = None
+    #: What drains the connection then, if it need not be asked through the transport.
+    _tap: draining.Tap | None = None
 
     #: Why the connection was lost, if that is known.
     _loss: str | None = None
@@ -243,12 +244,13 @@ class Link(ConnectionParameters):
         """
         if getattr(self._transport, "refuses_lost_connections", False):
             drainer = getattr(self._transport, "drainer", None)
-            self._drain = drainer(self._connection) if drainer is not None else None
+            drain = drainer(self._connection) if drainer is not None else None
+            self._tap = None if drain is None else draining.Tap(drain)
             self._usable_in = forks.pid
 
     def _distrust(self) -> None:
         self._usable_in = 0
-        self._drain = None
+        self._tap = None
 
     def _establish_connection(self) -> Any:
         self._debug("connecting")

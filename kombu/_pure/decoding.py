@@ -172,9 +172,10 @@ def _start(data: bytes | bytearray | memoryview, offset: int) -> tuple[bytes, in
 
 
 def _beyond(what: str, size: int, offset: int, limit: int) -> Exception:
-    return amqp_errors.FrameSyntaxError(
+    error: Exception = amqp_errors.FrameSyntaxError(
         f"{what} of {size} bytes at offset {offset} exceeds the {limit - offset} bytes that remain"
     )
+    return error
 
 
 def _read_argument(letter: str, data: bytes, offset: int, limit: int) -> tuple[Any, int]:

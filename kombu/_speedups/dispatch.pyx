@@ -4,7 +4,7 @@ A delivery that our channel made, for a consumer whose methods are its own, gets
 between.
 """
 
-from kombu._speedups.message cimport Message, decoded, has_errors
+from kombu._speedups.message cimport Message, decoded, decoded_fresh, has_errors, is_fresh
 
 __all__ = ("Dispatcher", "receive")
 
@@ -22,8 +22,12 @@ def receive(self, body, message):
 cdef int call_each(callbacks, body, message) except -1:
     if not callbacks:
         raise NotImplementedError("Consumer does not have any callbacks")
-    for callback in callbacks:
-        callback(body, message)
+    if type(callbacks) is list:
+        for callback in <list>callbacks:
+            callback(body, message)
+    else:
+        for callback in callbacks:
+            callback(body, message)
     return 0
 
 
@@ -66,10 +70,14 @@ cdef class Dispatcher:
             if self.plain is kind and kind is not None:
                 if accept is not None:
                     (<Message>message).accept = accept
-                if has_errors(<Message>message):
-                    message._reraise_error()
-                if not on_message:
-                    body = decoded(<Message>message)
+                if is_fresh(<Message>message):
+                    if not on_message:
+                        body = decoded_fresh(<Message>message)
+                else:
+                    if has_errors(<Message>message):
+                        message._reraise_error()
+                    if not on_message:
+                        body = decoded(<Message>message)
             else:
                 if accept is not None:
                     message.accept = accept

@@ -72,37 +72,6 @@ cdef double deadline_after(timeout) except? -1:
 cdef class Receiver(Inbound):
     """Read one connection: cut frames, put contents together, dispatch what arrives; see the pure twin."""
 
-    cdef public object link
-    cdef public object on_method
-    cdef public object output
-    cdef public object on_failure
-    cdef public object on_drain
-    cdef public object send_heartbeat
-    cdef public object frames_sent
-    cdef public object read_timeout
-    cdef public object failure
-
-    cdef int fd
-    cdef bint native_threads
-    cdef double heartbeat_interval
-    cdef double next_tick
-    cdef double last_received
-    cdef double filled_at
-    cdef Py_ssize_t reads
-    cdef Py_ssize_t seen_reads
-    cdef object seen_sent
-
-    cdef object turn
-    # Queues of hardly ever more than one, looked at for every event.
-    cdef list parked
-    cdef list at_rest
-    cdef unsigned long owner
-    cdef bint owned
-    cdef int depth
-    cdef bint reading
-    cdef unsigned long reader
-    cdef int waiting
-
     def __init__(self, link, dict channels, on_method, output=None, frame_max=131072, max_body_size=MAX_BODY_SIZE):
         Inbound.__init__(self, channels, frame_max, max_body_size)
         self.link = link
@@ -365,6 +334,9 @@ cdef class Receiver(Inbound):
             amqp.exceptions.RecoverableConnectionError: the connection has been lost or closed; also every time after.
             OSError: the connection is lost.
         """
+        return self.drain(timeout, max_events)
+
+    cdef Py_ssize_t drain(self, timeout, Py_ssize_t max_events) except -1:
         cdef double started = kombu_monotonic()
         cdef double begun = started
         cdef double now, deadline = NEVER, limit = NEVER

@@ -57,6 +57,7 @@ cdef class Inbound:
     cdef bint confirms(self, unsigned int channel_id, uint64_t tag, bint multiple) except -1
     cdef int forget(self, Content content) except -1
     cdef int check_frame(self, unsigned int frame_type, unsigned int channel_id, uint64_t size) except -1
+    cdef bint is_as_last(self, Py_ssize_t start, Py_ssize_t end) noexcept
     cdef object on_method_frame(self, unsigned int channel_id, Py_ssize_t start, Py_ssize_t end)
     cdef object on_header_frame(self, unsigned int channel_id, Py_ssize_t start, Py_ssize_t end)
     cdef PropertyBlock properties_at(self, const unsigned char *data, Py_ssize_t length)

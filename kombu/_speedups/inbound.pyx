@@ -265,7 +265,15 @@ cdef class Inbound:
         cursor.limit = end
         cdef const unsigned char *number
         cdef bint redelivered = False
-        if method_id == DELIVER_ID:
+        if method_id == DELIVER_ID and self.is_as_last(start + 4, end):
+            # The same consumer, exchange and routing key as before: only the delivery tag and its flag differ.
+            method = "basic.deliver"
+            tag, exchange, routing_key = <str>self.last_str[0], <str>self.last_str[1], <str>self.last_str[2]
+            number = self.data + start + 5 + self.last_text[0].size
+            redelivered = number[8] & 1
+            arguments = None
+            cursor.offset = end
+        elif method_id == DELIVER_ID:
             method = "basic.deliver"
             texts[0] = shortstr(&cursor, &sizes[0], method)
             tag = self.short_string(texts[0], sizes[0], 0, method)
@@ -327,6 +335,22 @@ cdef class Inbound:
         if window is None or channel.is_closing or channel.events.get("basic_ack"):
             return False
         return window.confirm_quietly(tag, multiple)
+
+    cdef bint is_as_last(self, Py_ssize_t start, Py_ssize_t end) noexcept:
+        """Return whether the arguments of a basic.deliver are those seen last, but for delivery tag and flag."""
+        cdef const unsigned char *data = self.data + start
+        cdef Py_ssize_t tag = self.last_text[0].size
+        cdef Py_ssize_t exchange = self.last_text[1].size
+        cdef Py_ssize_t routing_key = self.last_text[2].size
+        if tag < 0 or exchange < 0 or routing_key < 0 or end - start != tag + exchange + routing_key + 12:
+            return False
+        if data[0] != tag or memcmp(data + 1, self.last_text[0].data, tag):
+            return False
+        data += tag + 10
+        if data[0] != exchange or memcmp(data + 1, self.last_text[1].data, exchange):
+            return False
+        data += exchange + 1
+        return data[0] == routing_key and memcmp(data + 1, self.last_text[2].data, routing_key) == 0
 
     cdef str short_string(self, const unsigned char *text, int size, int place, str method):
         """Return a short string; the one seen last in the same place is made once."""

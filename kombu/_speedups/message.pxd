@@ -12,6 +12,9 @@ cdef class PropertyBlock:
     cdef object content_type
     cdef object content_encoding
     cdef object compression
+    # Whether the encoding is a codec that the body is to be decoded with, and whether it is "binary".
+    cdef bint has_codec
+    cdef bint is_binary
 
 
 cdef class Message:
@@ -64,6 +67,8 @@ cdef Message make_delivery(
 )
 
 
+cdef bint is_fresh(Message self) except -1
+cdef object decoded_fresh(Message self)
 cdef object decoded(Message self)
 cdef bint has_errors(Message self) except -1
 cdef PropertyBlock make_block(bytes raw)

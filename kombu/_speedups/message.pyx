@@ -485,6 +485,47 @@ properties=None, headers=None, postencode=None, accept=None, channel=None, **kwa
 (<PyTypeObject *>Message).tp_name = "kombu.message.Message"
 
 
+cdef extern from *:
+    """
+    #define KOMBU_PUT(place, value) Py_INCREF((PyObject *)(value)); (place) = (void *)(value)
+
+    /* What cls.__new__(cls) and assignments do, for a class that has it from here: each field is set once, and there is
+       no __dict__ until something is put into it. */
+    #define kombu_fill(self, channel, known, consumer, tag, again, from, key, left, properties, data, state) do { \\
+        KOMBU_PUT((self)->channel_, channel); \\
+        KOMBU_PUT((self)->deliveries, known); \\
+        KOMBU_PUT((self)->consumer_tag_, consumer); \\
+        KOMBU_PUT((self)->delivery_tag, tag); \\
+        KOMBU_PUT((self)->redelivered_, again); \\
+        KOMBU_PUT((self)->exchange_, from); \\
+        KOMBU_PUT((self)->routing_key_, key); \\
+        KOMBU_PUT((self)->message_count_, left); \\
+        KOMBU_PUT((self)->block, properties); \\
+        KOMBU_PUT((self)->raw_body, data); \\
+        KOMBU_PUT((self)->_state, state); \\
+        KOMBU_PUT((self)->accept, Py_None); \\
+        KOMBU_PUT((self)->content_type_, Py_None); \\
+        KOMBU_PUT((self)->content_encoding_, Py_None); \\
+        KOMBU_PUT((self)->compression_, Py_None); \\
+        KOMBU_PUT((self)->properties_, Py_None); \\
+        KOMBU_PUT((self)->headers_, Py_None); \\
+        KOMBU_PUT((self)->body_, Py_None); \\
+        KOMBU_PUT((self)->errors_, Py_None); \\
+        KOMBU_PUT((self)->delivery_info_, Py_None); \\
+        KOMBU_PUT((self)->payload_, Py_None); \\
+    } while (0)
+
+    static inline PyObject *kombu_allocate(PyTypeObject *type) {
+        return type->tp_alloc(type, 0);
+    }
+    """
+    object allocate "kombu_allocate" (PyTypeObject *cls)
+    void fill "kombu_fill" (
+        Message self, object channel, Deliveries deliveries, object consumer_tag, object delivery_tag, object redelivered,
+        object exchange, object routing_key, object message_count, PropertyBlock block, bytes body, str state,
+    )
+
+
 cdef Message make_delivery(
     type cls,
     object channel,
@@ -499,7 +540,15 @@ cdef Message make_delivery(
     object message_count,
 ):
     """Make a message of class *cls* without calling its ``__init__``; see :meth:`Message.from_delivery`."""
-    cdef Message self = new_object(<PyTypeObject *>cls, NO_ARGUMENTS)
+    cdef Message self
+    if (<PyTypeObject *>cls).tp_new == (<PyTypeObject *>Message).tp_new:
+        self = <Message>allocate(<PyTypeObject *>cls)
+        fill(
+            self, channel, deliveries, consumer_tag, delivery_tag, redelivered, exchange, routing_key, message_count, block,
+            body, RECEIVED,
+        )
+        return self
+    self = new_object(<PyTypeObject *>cls, NO_ARGUMENTS)
     self.channel_ = channel
     self.deliveries = deliveries
     self.consumer_tag_ = consumer_tag
@@ -512,6 +561,46 @@ cdef Message make_delivery(
     self.raw_body = body
     self._state = RECEIVED
     return self
+
+
+cdef bint is_fresh(Message self) except -1:
+    """Return whether nobody has looked at the message since it came, and its body is not compressed."""
+    cdef PropertyBlock block
+    with cython.critical_section(self):
+        block = self.block
+        if block is None or self.raw_body is None or self.is_peeked or self.errors_ is not None:
+            return False
+    if not block.is_peeked:
+        look_at(block)
+    return not block.compression
+
+
+cdef object decoded_fresh(Message self):
+    """Return what :func:`decoded` does, for a message that is fresh."""
+    cdef PropertyBlock block
+    cdef bytes raw
+    with cython.critical_section(self):
+        block = self.block
+        raw = self.raw_body
+        accept = self.accept
+    if block is None or raw is None:
+        return decoded(self)
+    if len(raw) and not block.has_codec:
+        body = raw
+    else:
+        body = text_where_encoded(raw, block.content_encoding)
+    with cython.critical_section(self):
+        if self.raw_body is not None:
+            self.content_type_ = block.content_type
+            self.content_encoding_ = block.content_encoding
+            self.is_peeked = True
+            self.body_ = body
+            self.raw_body = None
+    payload = deserialized(body, block.content_type, block.content_encoding, accept)
+    with cython.critical_section(self):
+        self.payload_ = payload
+        self.is_decoded = True
+    return payload
 
 
 cdef object decoded(Message self):
@@ -549,14 +638,14 @@ cdef object deserialized(body, content_type, content_encoding, accept):
     kind = content_type
     if kind is None:
         kind = "application/data"
-    if body_decoders is None or type(kind) is not str or not kind:
+    if body_decoders is None or type(kind) is not str or not len(<str>kind):
         return loads_body(body, content_type, content_encoding, accept=accept)
     if accept is None:
         if kind in disabled_types:
             return loads_body(body, content_type, content_encoding, accept=accept)
     elif kind not in accept and kind not in trusted_types:
         return loads_body(body, content_type, content_encoding, accept=accept)
-    if not body:
+    if not (len(<bytes>body) if type(body) is bytes else len(<str>body) if type(body) is str else body):
         return body
     decode = body_decoders.get(kind)
     if decode is None:
@@ -603,6 +692,8 @@ cdef int look_at(PropertyBlock block) except -1:
             block.content_type = content_type
             block.content_encoding = content_encoding
             block.compression = compression
+            block.has_codec = content_encoding is not None and content_encoding not in NOT_A_CODEC
+            block.is_binary = content_encoding == "binary"
             block.is_peeked = True
     return 0
 
@@ -646,7 +737,7 @@ cdef int settle_properties(Message self) except -1:
 cdef int settle_body(Message self) except -1:
     """Turn the body into what the user gets, if that is still to be done."""
     cdef bytes raw
-    cdef list errors = []
+    cdef list errors = None
     with cython.critical_section(self):
         raw = self.raw_body
     if raw is None:
@@ -657,6 +748,7 @@ cdef int settle_body(Message self) except -1:
         content_encoding = self.content_encoding_
     body = None
     if compression:
+        errors = []
         body = decompressed(raw, compression, errors)
     if not compression or errors:
         body = text_where_encoded(raw, content_encoding)

@@ -11,7 +11,7 @@ import pytest
 from kombu.exceptions import ContentDisallowed, DecodeError
 from kombu.serialization import register, registry, unregister
 from rig import Rig
-from streams import Channel, delivery
+from streams import Channel, delivery, facts
 
 
 class Consumer:
@@ -84,6 +84,45 @@ def test_a_message_is_decoded_refused_or_faulty_as_the_registry_says(core, body,
     else:
         got = dispatch(core, message_of(core, body, **properties), accept=accept).got
         assert got == [expected] and type(got[0]) is type(expected)
+
+
+def test_a_dispatched_message_shows_what_one_does_that_was_decoded_by_hand(core):
+    for body, properties in BODIES:
+        by_hand, dispatched = message_of(core, body, **properties), message_of(core, body, **properties)
+        failed: list[Any] = []
+        dispatch(core, dispatched, on_decode_error=lambda *arguments, failed=failed: failed.append(arguments))
+        try:
+            by_hand.decode()
+        except Exception as error:
+            assert [str(why) for _, why in failed] == [str(error)]
+        else:
+            assert failed == [] and dispatched.payload == by_hand.payload
+        assert facts(dispatched) == facts(by_hand)
+        assert dispatched.errors is dispatched.errors and dispatched.errors == []
+
+
+@pytest.mark.parametrize("looked_at", ["errors", "body", "headers", "content_type", "payload"])
+def test_a_message_that_was_looked_at_before_is_decoded_alike(core, looked_at):
+    message = message_of(core, b'{"a": 1}', content_type="application/json", content_encoding="utf-8")
+    getattr(message, looked_at)
+    assert dispatch(core, message).got == [{"a": 1}]
+
+
+def test_a_body_that_was_replaced_before_is_what_is_decoded(core):
+    message = message_of(core, b'{"a": 1}', content_type="application/json", content_encoding="utf-8")
+    message.body = '{"b": 2}'
+    assert dispatch(core, message).got == [{"b": 2}]
+    assert message.body == '{"b": 2}'
+
+
+@pytest.mark.parametrize("kind", [list, tuple, iter])
+def test_callbacks_may_stand_in_any_iterable_and_be_added_meanwhile(core, kind):
+    calls: list[Any] = []
+    callbacks = kind([lambda body, message: calls.append(1), lambda body, message: calls.append(2)])
+    if kind is list:
+        callbacks.append(lambda body, message: len(callbacks) < 5 and callbacks.append(callbacks[0]))
+    dispatch(core, message_of(core, b"x"), callbacks=callbacks)
+    assert calls == ([1, 2, 1] if kind is list else [1, 2])
 
 
 def test_what_is_disabled_or_enabled_later_is_noticed(core):

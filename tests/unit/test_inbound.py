@@ -242,6 +242,36 @@ def test_short_strings_that_differ_in_length_or_end_are_not_confused(core):
     assert [event[3].delivery_info["routing_key"] for event in events] == [tag * 2 for tag in tags]
 
 
+def test_short_strings_of_the_same_length_together_are_not_confused(core):
+    inbound = make_inbound(core)
+    differing = ["ab c d", "a bc d", "a b cd", "a b ce", "b b ce", "b c ce"]
+    routes = [tuple(route.split()) for route in differing for _ in range(3)]
+    inbound.feed(
+        b"".join(
+            delivery(consumer_tag=tag, exchange=exchange, routing_key=key, delivery_tag=number, redelivered=number % 2)
+            for number, (tag, exchange, key) in enumerate(routes, 1)
+        )
+    )
+    events = all_events(inbound)
+    assert [event[2] for event in events] == [tag for tag, _, _ in routes]
+    found = [event[3].delivery_info for event in events]
+    assert [(info["consumer_tag"], info["exchange"], info["routing_key"]) for info in found] == routes
+    assert [info["delivery_tag"] for info in found] == list(range(1, len(routes) + 1))
+    assert [bool(info["redelivered"]) for info in found] == [bool(n % 2) for n in range(1, len(routes) + 1)]
+
+
+@pytest.mark.parametrize("missing", range(1, 9))
+def test_arguments_cut_short_are_refused_behind_a_delivery_of_the_same_route(core, missing):
+    inbound = make_inbound(core)
+    whole = delivery(consumer_tag="ctag", exchange="", routing_key="")
+    size = struct.unpack(">I", whole[3:7])[0]
+    inbound.feed(whole + whole)
+    assert len(all_events(inbound)) == 2
+    inbound.feed(wire.frame(wire.METHOD, 1, whole[7 : 7 + size - missing]) + header(0))
+    with pytest.raises(FrameSyntaxError):
+        inbound.next_event()
+
+
 def test_property_blocks_that_differ_are_not_confused(core):
     inbound = make_inbound(core)
     wanted = [{"priority": number % 7, "correlation_id": str(number)} for number in range(200)] * 2

@@ -164,6 +164,38 @@ def test_a_message_can_be_referred_to_weakly_and_collected(core):
     assert reference() is None
 
 
+@pytest.mark.parametrize("made", ["by hand", "from a delivery"])
+def test_attributes_of_ones_own_are_kept_and_collected(core, made):
+    class Plain(core.message.Message):
+        pass
+
+    for cls in (core.message.Message, Plain):
+        message = cls(b"x") if made == "by hand" else deliver(core, cls=cls)
+        assert vars(message) == {}
+        with pytest.raises(AttributeError):
+            message.task  # noqa: B018
+        message.task = "add"
+        message.itself = message
+        assert vars(message) == {"task": "add", "itself": message}
+        del message.task
+        assert set(vars(message)) == {"itself"}
+        reference = weakref.ref(message)
+        del message
+        gc.collect()
+        assert reference() is None
+
+
+def test_a_delivery_is_made_by_the_new_of_its_class(core):
+    class Noted(core.message.Message):
+        def __new__(cls, *args, **kwargs):
+            self = super().__new__(cls)
+            self.noted = True
+            return self
+
+    message = deliver(core, cls=Noted)
+    assert (type(message), message.noted, message.payload) == (Noted, True, {"x": 1})
+
+
 def test_messages_are_equal_to_themselves_only(core):
     one, other = core.message.Message(b"x"), core.message.Message(b"x")
     assert one == one
