@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import gc
 import sys
+from random import sample
+from time import monotonic
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
@@ -26,6 +28,9 @@ _DEPTH = 8
 #: How many those are, at most.
 _MANY = 500
 
+#: Seconds that one search may take.
+_LONGEST = 0.02
+
 #: They hold half the program, and are held by it.
 _NOT_FOLLOWED = (type, ModuleType, FunctionType, BuiltinFunctionType, type(_pool.channel_is_open), _pool.Lender)
 
@@ -38,7 +43,14 @@ def find_dropped(channels: list[Any]) -> list[Any]:
     """
     if not hasattr(sys, "getrefcount"):
         return []
-    found = [index for index in range(len(channels)) if _is_dropped(channels, index)]
+    found = []
+    until = monotonic() + _LONGEST
+    # Of so many that there is no time for all, others are looked at the next time.
+    for index in sample(range(len(channels)), len(channels)):
+        if _is_dropped(channels, index):
+            found.append(index)
+        if monotonic() > until:
+            break
     return [channels[index] for index in found]
 
 
@@ -51,17 +63,18 @@ def _is_dropped(channels: list[Any], index: int) -> bool:
     once = _counts([object()])[0]
     counts = _counts(things)
     counts[0] -= 1  # for *channels*
-    seen = [id(thing) for thing in things]
-    things, _, again = _surroundings(channels[index])
-    if [id(thing) for thing in things] != seen or again != inner:
-        return False  # somebody is busy with it
     held = [number for number, count in enumerate(counts) if count - once != inner[number]]
     reached = set(held)
     while held:
         further = leads_to[held.pop()] - reached
         reached |= further
         held += further
-    return 0 not in reached
+    if 0 in reached:
+        return False
+    seen = [id(thing) for thing in things]
+    things, _, again = _surroundings(channels[index])
+    # Otherwise somebody is busy with it.
+    return again == inner and [id(thing) for thing in things] == seen
 
 
 def _counts(things: list[Any]) -> list[int]:

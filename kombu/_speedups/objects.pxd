@@ -6,7 +6,7 @@ cdef extern from *:
     #define pool_version_of(thing) (Py_TYPE(thing)->tp_version_tag)
     #define pool_lends(thing, lender) PyObject_TypeCheck((PyObject *)(thing), (PyTypeObject *)(lender))
     #ifdef Py_GIL_DISABLED
-    /* Make a function immortal, which it is anyway: what every thread calls is counted by all of them, in one word. */
+    /* Make immortal what is so anyway: functions that every thread calls are counted by all of them, in one word. */
     #define pool_keep(thing) Py_SET_REFCNT(thing, PY_SSIZE_T_MAX)
     #else
     #define pool_keep(thing) ((void)(thing))

@@ -13,6 +13,7 @@ cimport cython
 from cpython.weakref cimport PyWeakref_NewRef
 from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 
+from kombu._speedups.objects cimport pool_keep
 from kombu._speedups.slots cimport (
     SLOTS_ALERT, SLOTS_CLOSED, SLOTS_FULL, SLOTS_LISTS, SLOTS_NONE, SLOTS_QUEUE, SLOTS_SHUT, SLOTS_YES, SLOT_FREE,
     SLOT_HELD, SLOT_IDLE, SLOT_OUT, SLOT_STATE, slot_latch, slot_move, slot_move_latched, slot_t, slot_unlatch,
@@ -79,6 +80,9 @@ cdef object _CLOSED = _Answer("CLOSED")
 cdef object _PENDING = _Answer("PENDING")
 
 VACANT, FULL, CLOSED = _VACANT, _FULL, _CLOSED
+
+for _answer in (VACANT, FULL, CLOSED, _PENDING):
+    pool_keep(_answer)
 
 #: As many places as there can be.
 UNLIMITED = 2**21 - 1

@@ -388,5 +388,7 @@ cdef class Return:
             self.pool.release(self.resource)
 
 
-for _hot in (Lender.acquire, Lender.release, Lent.release, Lent.__enter__, Lent.__exit__, Return.__call__):
+for _hot in (
+    Lender.acquire, Lender.release, Lent.release, Lent.__enter__, Lent.__exit__, Return.__call__, verify_connection,
+):
     pool_keep(_hot)

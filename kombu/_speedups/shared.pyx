@@ -4,7 +4,7 @@ from time import monotonic
 
 cimport cython
 
-from kombu._speedups.objects cimport pool_keep, pool_version_of
+from kombu._speedups.objects cimport pool_keep, pool_lends, pool_version_of
 from kombu._speedups.pool cimport (
     OWN_ACQUIRE, OWN_PREPARE, OWN_RELEASE_RESOURCE, Lender, _channel_is_open, generation,
 )
@@ -67,12 +67,26 @@ cdef class ProducerLender(Lender):
     To acquire a producer is to acquire a connection too: *block* and *timeout* hold for both together.
     """
 
-    #: The pool of connections.
-    cdef public object connections
+    cdef object _connections
+    #: Pools of connections that it had before: who has just read one goes on with it.
+    cdef list _had
     #: ``revive`` of the producers whose way to another connection is known here.
     cdef public object _known_revive
     #: A threading.local with the ``limits`` of this thread: block, timeout and since when.
     cdef public object _patience
+
+    @property
+    def connections(self):
+        """The pool of connections."""
+        return self._connections
+
+    @connections.setter
+    def connections(self, pool):
+        if self._had is None:
+            self._had = []
+        if self._connections is not pool:
+            self._had.append(self._connections)
+        self._connections = pool
 
     def prepare(self, p):
         """Return the producer *p*, or the one that it promises, with a connection."""
@@ -137,12 +151,13 @@ cdef class ProducerLender(Lender):
 
     cdef object _connect(self, bint block, timeout, double since):
         """Acquire a connection, within what is left of the time."""
-        pool = self.connections
+        # Kept by this object; a reference of its own would be counted, by all threads, in one word.
+        cdef void *pool = <void *>self._connections
         if block and timeout is not None:
             timeout = max(since + timeout - <double>monotonic(), 0.0)
-        if isinstance(pool, Lender) and (<Lender>pool)._hooks() & OWN_ACQUIRE:
+        if pool_lends(pool, <void *>Lender) and (<Lender>pool)._hooks() & OWN_ACQUIRE:
             return (<Lender>pool)._lend(block, timeout)
-        return pool.acquire(block, timeout)
+        return (<object>pool).acquire(block, timeout)
 
     cdef int _join(self, producer, bint block, timeout, double since) except -1:
         """Give a connection to *producer*."""

@@ -13,6 +13,7 @@ import warnings
 import pytest
 from amqp.exceptions import NotFound
 
+import kombu
 import kombu.connection
 from kombu import Connection, Queue, pools
 from kombu.exceptions import ChannelLimitExceeded, LimitExceeded
@@ -403,6 +404,36 @@ def test_prepare_may_use_the_pool_itself():
     for _ in range(3):
         pool.acquire().release()
     assert pool.stats()["in_use"] == 0
+
+
+@pytest.mark.parametrize("limit", [2, None])
+def test_where_nobody_waits_no_lock_is_taken(limit):
+    if limit is None and kombu.__impl__ != "c":
+        pytest.skip("the pure core counts what it makes under its lock")
+    pool, done = Things(limit), threading.Event()
+    # The first of all makes room.
+    pool.acquire().release()
+
+    def use():
+        for _ in range(10):
+            pool.acquire(block=True).release()
+        done.set()
+
+    user = threading.Thread(target=use)
+    with pool._slots._lock:
+        user.start()
+        assert done.wait(60)
+    user.join()
+
+
+def test_a_pool_of_producers_may_get_another_pool_of_connections(connection):
+    first, second = connection.Pool(1), connection.Pool(1)
+    producers = ProducerPool(first, limit=1)
+    with producers.acquire() as producer:
+        assert producer.connection._pool is first
+    producers.connections = second
+    with producers.acquire() as producer:
+        assert producer.connection._pool is second
 
 
 def test_one_of_two_who_release_at_once_does(broker):
