@@ -47,6 +47,7 @@ cdef class Receiver(Inbound):
     cdef int enter(self, double deadline) except -1
     cdef int leave(self, double begun) except -1
     cdef object take(self, double deadline, ready)
+    cdef object read_answers(self)
     cdef int stop_reading(self) except -1
     cdef int changed(self) except -1
     cdef int sleep(self, int purpose, unsigned long me, double deadline, ready) except -1
