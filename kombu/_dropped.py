@@ -13,12 +13,17 @@ from __future__ import annotations
 
 import gc
 import sys
-from random import sample
 from time import monotonic
 from types import BuiltinFunctionType, FunctionType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._core import pool as _pool
+from ._lazy import LazyModule
+
+if TYPE_CHECKING:
+    import random
+else:
+    random = LazyModule("random")
 
 __all__ = ("find_dropped",)
 
@@ -46,7 +51,7 @@ def find_dropped(channels: list[Any]) -> list[Any]:
     found = []
     until = monotonic() + _LONGEST
     # Of so many that there is no time for all, others are looked at the next time.
-    for index in sample(range(len(channels)), len(channels)):
+    for index in random.sample(range(len(channels)), len(channels)):
         if _is_dropped(channels, index):
             found.append(index)
         if monotonic() > until:

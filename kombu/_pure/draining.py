@@ -9,7 +9,7 @@ from typing import Any
 __all__ = ("Drains", "Tap", "UNSET")
 
 #: Stands for an argument that was not given.
-UNSET: Any = object()
+UNSET: Any = ...
 
 #: Which process this is, asked for once.
 _process = os.getpid()

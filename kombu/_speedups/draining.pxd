@@ -7,7 +7,7 @@ cdef class Tap:
     cdef readonly object drain
     #: Whose method that is, if it is a receive loop's own; it is then called without a detour.
     cdef Receiver receiver
-    cdef long process
+    cdef readonly long process
 
 
 cdef class Drains:

@@ -19,7 +19,7 @@ cdef extern from "Python.h":
     PyObject *PyMethod_GET_SELF(object)
 
 #: Stands for an argument that was not given.
-UNSET = object()
+UNSET = ...
 
 cdef object unset = UNSET
 cdef object plain_drain = _Receiver.drain_events
@@ -54,7 +54,11 @@ cdef class Tap:
 
 @cython.auto_pickle(False)
 cdef class Drains:
-    """Be what :class:`kombu.Connection` takes events with; see :class:`kombu._pure.draining.Drains`."""
+    """Drains()
+--
+
+    Be what :class:`kombu.Connection` takes events with; see :class:`kombu._pure.draining.Drains`.
+    """
 
     def drain_events(self, timeout=UNSET, max_events=1, **kwargs):
         """Wait for one event from the broker, call what is there for it, and return the number of events.
