@@ -22,6 +22,7 @@ __all__ = (
     "fallback_reason",
     "frames",
     "impl",
+    "jsontext",
     "memory",
     "message",
     "output",
@@ -40,8 +41,8 @@ ABI = 1
 
 #: The modules of a package, in such an order that each imports only earlier ones.
 _MODULES = (
-    "decoding", "encoding", "frames", "window", "deliveries", "message", "dispatch", "inbound", "output", "drain",
-    "draining", "settling", "publish", "planning", "places", "pool", "shared", "virtual", "memory",
+    "decoding", "encoding", "jsontext", "frames", "window", "deliveries", "message", "dispatch", "inbound", "output",
+    "drain", "draining", "settling", "publish", "planning", "places", "pool", "shared", "virtual", "memory",
 )
 
 
@@ -89,6 +90,7 @@ if TYPE_CHECKING:
         drain,
         draining,
         frames,
+        jsontext,
         memory,
         message,
         output,

@@ -274,7 +274,7 @@ def _msgpack_not_available(*args: Any, **kwargs: Any) -> Any:
 
 def register_json() -> None:
     """Register the serializer ``json``; see :mod:`kombu.utils.json`."""
-    registry.register("json", json.dumps, json.loads, "application/json", "utf-8")
+    registry.register("json", json.dumps, json.decode_text, "application/json", "utf-8")
 
 
 def register_pickle() -> None:

@@ -20,6 +20,7 @@ from kombu._speedups.decoding cimport (
     read_flags,
     read_header,
 )
+from kombu._speedups.jsontext cimport Decoder
 from kombu._speedups.wire cimport Cursor
 
 from sys import exc_info
@@ -653,6 +654,8 @@ cdef object deserialized(body, content_type, content_encoding, accept):
             return body
         return loads_body(body, content_type, content_encoding, accept=accept)
     try:
+        if type(decode) is Decoder:
+            return (<Decoder>decode).decode(body)
         return decode(body)
     except SerializerNotInstalled:
         raise

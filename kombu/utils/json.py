@@ -16,6 +16,8 @@ from decimal import Decimal
 from typing import Any, TypeVar
 from uuid import UUID
 
+from kombu._core import jsontext as _jsontext
+
 textual_types: tuple[type, ...] = ()
 
 try:
@@ -108,8 +110,25 @@ def _make_encode() -> Callable[[Any], str]:
 
 
 _encode = _make_encode()
-_plain_scan = json.JSONDecoder().scan_once
-_typed_scan = json.JSONDecoder(object_hook=object_hook).scan_once
+
+
+def _load_otherwise(s: Any) -> Any:
+    if type(s) is not str:
+        s = _as_text(s, True)
+        if type(s) is str:
+            return decode_text(s)
+    # White space or a byte order mark at the beginning, or no JSON: json.loads() tells them apart.
+    return json.loads(s, object_hook=object_hook)
+
+
+#: Does what loads() does without further arguments; what comes in messages is decoded by it.
+decode_text = _jsontext.make_decoder(
+    json.JSONDecoder().scan_once,
+    json.JSONDecoder(object_hook=object_hook).scan_once,
+    _escaped_letter,
+    json.JSONDecodeError,
+    _load_otherwise,
+)
 
 
 def dumps(
@@ -142,34 +161,18 @@ def loads(
     Raises ValueError, of which json.JSONDecodeError and UnicodeDecodeError are subclasses.
     """
     if type(s) is not str:
-        if isinstance(s, memoryview):
-            s = str(s, "utf-8") if s.c_contiguous else s.tobytes().decode()
-        elif isinstance(s, bytearray) or (decode_bytes and isinstance(s, bytes)):
-            s = s.decode()
+        s = _as_text(s, decode_bytes)
     if _loads is json.loads and object_hook is _object_hook and type(s) is str:
-        scan = _typed_scan if _needs_hook(s) else _plain_scan
-        try:
-            value, end = scan(s, 0)
-        except (StopIteration, json.JSONDecodeError):
-            # White space or a byte order mark at the beginning, or no JSON: json.loads() tells them apart.
-            pass
-        else:
-            if end == len(s) or not s[end:].strip(" \t\r\n"):
-                return value
+        return decode_text(s)
     return _loads(s, object_hook=object_hook)
 
 
-def _needs_hook(s: str) -> bool:
-    """Return whether *s* is to be decoded with the hook; False if it makes no difference and takes longer.
-
-    The hook takes longer than all the rest of decoding a small dict, and no dict in *s* has a key ``__type__`` if the
-    text has none. Should it be spelled with escapes, at least one of its letters ``_ e p t y`` is, by a number from 5f
-    to 79. To look for it does not pay where dicts are few for so long a text: a call takes about as long as to search
-    a hundred characters.
-    """
-    if s.count("{") * 100 < len(s):
-        return True
-    return '"__type__"' in s or ("\\" in s and _escaped_letter(s) is not None)
+def _as_text(s: Any, decode_bytes: bool) -> Any:
+    if isinstance(s, memoryview):
+        return str(s, "utf-8") if s.c_contiguous else s.tobytes().decode()
+    if isinstance(s, bytearray) or (decode_bytes and isinstance(s, bytes)):
+        return s.decode()
+    return s
 
 
 def register_type(

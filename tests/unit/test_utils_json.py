@@ -77,13 +77,6 @@ def test_a_decoder_is_called_once_whatever_space_is_around(monkeypatch):
     assert calls == [1] * 4
 
 
-def test_the_hook_is_not_called_where_no_typed_object_can_be(monkeypatch):
-    calls = []
-    monkeypatch.setattr(json, "_typed_scan", lambda text, start: calls.append(text))
-    assert json.loads('{"a": {"b": "\\u00e9"}, "text": "__type__ "}') == {"a": {"b": "é"}, "text": "__type__ "}
-    assert calls == []
-
-
 def test_what_contains_itself_is_refused_as_the_standard_encoder_does():
     circle: list = []
     circle.append({"in": circle})
