@@ -126,6 +126,70 @@ def test_a_millisecond_after_the_first_the_next_one_pushes(core, link, mode):
     assert link.log[-1][1] is False
 
 
+def publish(writer: Any, *frames: bytes) -> None:
+    for frame in frames:
+        writer.write([frame], windowed=True)
+
+
+def test_a_publish_in_a_window_announces_more_when_it_follows_another_closely(core, link):
+    writer = core.output.Writer(link)
+    held = False
+    while not held:
+        # More than a millisecond may pass between the two on a busy machine.
+        time.sleep(0.002)
+        link.log.clear()
+        publish(writer, b"first", b"second")
+        held = bool(writer.unpushed)
+    assert link.log == [(b"first", False), (b"second", True)]
+    time.sleep(0.002)
+    publish(writer, b"third")
+    assert link.log[2:] == [(b"third", False)]
+    assert not writer.unpushed
+
+
+@pytest.mark.parametrize(("mode", "can_gather"), [("immediate", True), ("corked", False)])
+def test_else_a_publish_in_a_window_is_a_write_like_any_other(core, mode, can_gather):
+    link = RecordingLink(can_gather)
+    writer = core.output.Writer(link, window_writes=mode)
+    publish(writer, *[b"frame"] * 100)
+    assert link.log == [(b"frame", False)] * 100
+    assert not writer.unpushed
+
+
+@pytest.mark.parametrize("mode", ["corked", "coalesced"])
+def test_one_push_sends_publishes_and_acks(core, link, mode):
+    writer = core.output.Writer(link, mode)
+    while not writer.unpushed:
+        publish(writer, b"frame")
+    hold(writer, 1)
+    writer.push()
+    assert not writer.unpushed
+    if mode == "corked":
+        assert link.log[-1] == "push"
+    else:
+        assert link.log[-1] == (ack(1), False)
+    while not writer.unpushed:
+        publish(writer, b"frame")
+    writer.push()
+    assert link.log[-1] == "push" and not writer.unpushed
+
+
+def test_what_the_kernel_holds_is_pushed_while_another_thread_writes(core, link):
+    writer = core.output.Writer(link)
+    while not writer.unpushed:
+        publish(writer, b"frame")
+    # Held by whoever writes, and may have to wait for the peer to read.
+    with writer.lock:
+        writer.push()
+    assert link.log[-1] == "push"
+
+
+@pytest.mark.parametrize("option", ["ack_writes", "window_writes"])
+def test_an_unknown_way_of_writing_is_refused(core, link, option):
+    with pytest.raises(ValueError, match=f"{option} has to be one of corked, immediate.*; it is 'lazy'"):
+        core.output.Writer(link, **{option: "lazy"})
+
+
 def test_coalesced_acks_do_not_pile_up(core, link):
     writer = core.output.Writer(link, "coalesced")
     count = 5000
