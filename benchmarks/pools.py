@@ -43,10 +43,10 @@ def with_threads(function: Callable[[], Any], threads: int, calls: int) -> float
     """Return the microseconds that a call takes when *threads* threads make *calls* calls, all together."""
     start = threading.Barrier(threads + 1)
 
-    def work() -> None:
+    def work(use: Callable[[], Any] = function) -> None:
         start.wait()
         for _ in range(calls // threads):
-            function()
+            use()
 
     running = [threading.Thread(target=work) for _ in range(threads)]
     for thread in running:
@@ -69,14 +69,15 @@ def uses() -> dict[str, Callable[[], None]]:
         pooled.default_channel  # noqa: B018 (connects)
         pooled.release()
 
-    def one_connection() -> None:
+    # By arguments: threads that look into one closure are in each other's way there.
+    def one_connection(pool: Any = pool) -> None:
         pool.acquire(block=True).release()
 
-    def one_channel() -> None:
+    def one_channel(channels: Any = channels) -> None:
         channels.acquire(block=True).release()
 
-    def one_producer() -> None:
-        with pools.producers[connection].acquire(block=True):
+    def one_producer(producers: Any = pools.producers, connection: Any = connection) -> None:
+        with producers[connection].acquire(block=True):
             pass
 
     with pools.producers[connection].acquire(block=True) as producer:
@@ -160,7 +161,8 @@ def main() -> None:
             import environments
 
             python = environments.ours(compiled=options.impl == "c")
-        print_scaling(run(python, options.calls, options.impl, "--scaling", "--repeat", str(options.repeat)))
+        # For so long that the system has given a processor to each thread.
+        print_scaling(run(python, options.calls * 10, options.impl, "--scaling", "--repeat", str(options.repeat)))
         return
     if options.python:
         sides = dict(zip(("upstream", "ours"), options.python, strict=True))
