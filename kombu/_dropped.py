@@ -97,8 +97,9 @@ def _surroundings(channel: Any) -> tuple[list[Any], list[set[int]], list[int]]:
     kept = getattr(connection, "channels", None)
     # The receive loop remembers the channel that something came for last.
     receiver = getattr(connection, "_receiver", None)
-    keepers = [*(kept.values() if isinstance(kept, dict) else kept or ()), *gc.get_referents(receiver)]
-    things, inner = [channel], [sum(thing is channel for thing in keepers)]
+    keepers = [kept.get(getattr(channel, "channel_id", None))] if isinstance(kept, dict) else list(kept or ())
+    keepers += gc.get_referents(receiver)
+    things, inner = [channel], [list(map(id, keepers)).count(id(channel))]
     leads_to: list[set[int]] = [set()]
     numbers = {id(channel): 0}
     not_followed = {id(connection), id(kept), id(receiver)}

@@ -210,6 +210,21 @@ def test_who_may_not_wait_longer_is_told_within_fifty_milliseconds(connection):
             resource.release()
 
 
+def test_a_search_for_dropped_channels_makes_nobody_late_however_many_are_out():
+    with Connection("memory://") as connection:
+        pool = connection.ChannelPool(3000)
+        held = [pool.acquire() for _ in range(3000)]
+        late = []
+        for timeout in (0.01, 0.02, 0.05) * 2:
+            before = time.monotonic()
+            with pytest.raises(pool.LimitExceeded):
+                pool.acquire(block=True, timeout=timeout)
+            late.append(time.monotonic() - before - timeout)
+        assert min(late) < 0.05, late
+        while held:
+            held.pop().release()
+
+
 # -- interrupts
 
 
