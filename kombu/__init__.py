@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections import namedtuple
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kombu._lazy import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Any, NamedTuple
+
     from kombu.common import eventloop, uuid
     from kombu.connection import BrokerConnection, Connection
     from kombu.entity import Exchange, Queue, binding
@@ -61,14 +65,19 @@ object_origins = {
 }
 
 
-class version_info_t(NamedTuple):
-    """A version, in parts that can be compared."""
+if TYPE_CHECKING:
 
-    major: int
-    minor: int
-    micro: int
-    releaselevel: str
-    serial: str
+    class version_info_t(NamedTuple):
+        """A version, in parts that can be compared."""
+
+        major: int
+        minor: int
+        micro: int
+        releaselevel: str
+        serial: str
+else:
+    version_info_t = namedtuple("version_info_t", "major minor micro releaselevel serial")
+    version_info_t.__doc__ = "A version, in parts that can be compared."
 
 
 def _parse_version(version: str) -> version_info_t:

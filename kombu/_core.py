@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING
+
+from ._lazy import TYPE_CHECKING
 
 __all__ = (
     "ABI",

@@ -15,13 +15,13 @@ import gc
 import sys
 from time import monotonic
 from types import BuiltinFunctionType, FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any
 
 from ._core import pool as _pool
-from ._lazy import LazyModule
+from ._lazy import TYPE_CHECKING, LazyModule
 
 if TYPE_CHECKING:
     import random
+    from typing import Any
 else:
     random = LazyModule("random")
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 import importlib
 import sys
 
+#: What type checkers take for true.  :mod:`typing` takes as long to import as half of this package: what is imported
+#: with :class:`kombu.Connection` needs it for its annotations alone, which nobody evaluates, and leaves it to them.
 TYPE_CHECKING = False
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-__all__ = ("LazyLogger", "LazyModule", "amqp_errors", "forwarding")
+__all__ = ("TYPE_CHECKING", "LazyLogger", "LazyModule", "amqp_errors", "forwarding")
 
 
 class LazyModule:

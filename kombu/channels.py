@@ -6,7 +6,10 @@ What both sides need to know stands here, so that neither imports the other.
 
 from __future__ import annotations
 
-from typing import Any
+from ._lazy import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ("ConnectionMarker", "is_connection", "maybe_channel")
 

@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from . import exceptions, forks
 from ._core import draining
 from ._core import places as _places
 from ._core import pool as _pool
 from ._dropped import find_dropped
-from ._lazy import LazyModule, forwarding
+from ._lazy import TYPE_CHECKING, LazyModule, forwarding
 from .channels import is_connection, maybe_channel
 from .failover import check_url_transport, failover_strategies, roundrobin_failover
 from .link import Link, _log_connection
@@ -30,9 +29,14 @@ from .utils.url import parse_url, ssl_available
 
 if TYPE_CHECKING:
     import inspect
+    from typing import Any, ParamSpec, TypeVar
     from urllib.parse import urlparse
 
     from . import messaging, simple
+
+    _Self = TypeVar("_Self", bound="Connection")
+    _Parameters = ParamSpec("_Parameters")
+    _Result = TypeVar("_Result")
 else:
     # With all that they need they take longest to import, and who only connects never does.
     messaging, simple = LazyModule("kombu.messaging"), LazyModule("kombu.simple")
@@ -62,10 +66,6 @@ _check_url_transport = check_url_transport
 
 #: Seconds after which a connection that comes out of a pool is looked at, without asking the broker.
 LOOK_AFTER = 0.02
-
-_Self = TypeVar("_Self", bound="Connection")
-_Parameters = ParamSpec("_Parameters")
-_Result = TypeVar("_Result")
 
 
 @lru_cache(maxsize=64)

@@ -11,11 +11,12 @@ from __future__ import annotations
 from builtins import TimeoutError
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
 
-from ._lazy import forwarding
+from ._lazy import TYPE_CHECKING, forwarding
 
 if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
     from kombu.asynchronous.http import Response
 
     from ._amqp_exceptions import ChannelError, ConnectionError, InconsistencyError, ResourceError

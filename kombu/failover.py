@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import cycle
-from typing import TYPE_CHECKING, Any
 
-from ._lazy import LazyModule
+from ._lazy import TYPE_CHECKING, LazyModule
 from .transport import get_transport_cls
 from .utils.functional import dictfilter, shufflecycle
 from .utils.url import parse_url
 
 if TYPE_CHECKING:
+    from typing import Any
     from urllib import parse
 else:
     parse = LazyModule("urllib.parse")

@@ -10,7 +10,11 @@ from __future__ import annotations
 import os
 import threading
 from types import TracebackType
-from typing import Any
+
+from ._lazy import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ("ProcessLock", "pid", "renewal")
 

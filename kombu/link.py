@@ -7,19 +7,22 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import exceptions, forks
 from ._core import draining
 from ._core import pool as _pool
-from ._lazy import LazyLogger, LazyModule, amqp_errors
+from ._lazy import TYPE_CHECKING, LazyLogger, LazyModule, amqp_errors
 from .parameters import ConnectionParameters
 from .retry import LibraryErrors, operation_of
 from .utils.functional import retry_over_time
 from .utils.objects import cached_property
 
 if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
     from .utils import debug
+
+    _Self = TypeVar("_Self", bound="Link")
 else:
     debug = LazyModule("kombu.utils.debug")
 
@@ -29,8 +32,6 @@ logger = LazyLogger("kombu.connection")
 
 _log_connection = bool(os.environ.get("KOMBU_LOG_CONNECTION"))
 _log_channel = bool(os.environ.get("KOMBU_LOG_CHANNEL"))
-
-_Self = TypeVar("_Self", bound="Link")
 
 #: Transports of a parent process that cannot let go of a socket without using it: kept, so that nothing finalizes them.
 _inherited: list[Any] = []

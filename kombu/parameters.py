@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._core import shared
-from ._lazy import LazyLogger, LazyModule
+from ._lazy import TYPE_CHECKING, LazyLogger, LazyModule
 from .channels import ConnectionMarker
 from .failover import check_alternate, check_url_transport, failover_strategies, parameters_of
 from .transport import get_transport_cls
@@ -17,7 +16,10 @@ from .utils.url import as_url, maybe_sanitize_url, parse_url, ssl_available
 
 if TYPE_CHECKING:
     import ssl as tls
+    from typing import Any, TypeVar
     from urllib import parse
+
+    _Self = TypeVar("_Self", bound="ConnectionParameters")
 else:
     parse, tls = LazyModule("urllib.parse"), LazyModule("ssl")
 
@@ -30,8 +32,6 @@ resolve_aliases = {"pyamqp": "amqp", "librabbitmq": "amqp"}
 
 #: Types whose values look the same for ever.
 _UNCHANGING = frozenset({str, bytes, int, float, bool, type(None)})
-
-_Self = TypeVar("_Self", bound="ConnectionParameters")
 
 
 class ConnectionParameters(ConnectionMarker):

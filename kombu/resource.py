@@ -8,16 +8,16 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from itertools import count
-from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import exceptions, forks
 from ._core import places as _places
 from ._core import pool as _pool
-from ._lazy import LazyLogger, LazyModule
+from ._lazy import TYPE_CHECKING, LazyLogger, LazyModule
 from .utils.functional import lazy
 
 if TYPE_CHECKING:
     import traceback
+    from typing import Any, NoReturn
 else:
     traceback = LazyModule("traceback")
 

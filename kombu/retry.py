@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ._lazy import TYPE_CHECKING
 from .exceptions import OperationalError
 from .utils.functional import retry_over_time
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from .connection import Connection
     from .link import Link
 
@@ -25,14 +27,24 @@ Errors = tuple[type[BaseException], ...]
 _running: ContextVar[Operation | None] = ContextVar("kombu_running_operation", default=None)
 
 
-class RetryPolicy(NamedTuple):
+class RetryPolicy:
     """Say how often and how soon an operation is tried again; intervals are seconds."""
 
-    errback: Callable[[Any, float], Any] | None = None
-    max_retries: int | None = None
-    interval_start: float = 1
-    interval_step: float = 1
-    interval_max: float = 1
+    __slots__ = ("errback", "interval_max", "interval_start", "interval_step", "max_retries")
+
+    def __init__(
+        self,
+        errback: Callable[[Any, float], Any] | None = None,
+        max_retries: int | None = None,
+        interval_start: float = 1,
+        interval_step: float = 1,
+        interval_max: float = 1,
+    ) -> None:
+        self.errback = errback
+        self.max_retries = max_retries
+        self.interval_start = interval_start
+        self.interval_step = interval_step
+        self.interval_max = interval_max
 
 
 class LibraryErrors:

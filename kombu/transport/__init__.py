@@ -6,14 +6,13 @@ entry point in the group ``kombu.transports`` of any installed distribution.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from kombu._lazy import LazyModule
+from kombu._lazy import TYPE_CHECKING, LazyModule
 from kombu.utils.imports import symbol_by_name
 from kombu.utils.text import fmatch_best
 
 if TYPE_CHECKING:
     from importlib import metadata
+    from typing import Any
 else:
     metadata = LazyModule("importlib.metadata")
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from .._lazy import forwarding
+from .._lazy import TYPE_CHECKING, forwarding
 
 # At once, because otherwise the module of that name would stand in its place.
 from .uuid import uuid

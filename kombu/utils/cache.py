@@ -7,7 +7,13 @@ from collections.abc import Callable, Iterator, KeysView
 from functools import update_wrapper
 from threading import Lock, RLock
 from types import MethodType
-from typing import Any, TypeVar
+
+from .._lazy import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    F = TypeVar("F", bound=Callable[..., Any])
 
 __all__ = ("LRUCache", "memoize")
 
@@ -16,10 +22,8 @@ _NOT_FOUND: Any = object()
 #: Stands between positional and keyword arguments in the keys of :func:`memoize`.
 KEYWORD_MARK = object()
 
-F = TypeVar("F", bound=Callable[..., Any])
 
-
-class _Keys(KeysView[Any]):
+class _Keys(KeysView["Any"]):
     """Show the keys of an :class:`LRUCache`, oldest first; iteration gives those of the moment it began."""
 
     def __repr__(self) -> str:
@@ -29,7 +33,7 @@ class _Keys(KeysView[Any]):
         return iter(list(self)[::-1])
 
 
-class LRUCache(UserDict[Any, Any]):
+class LRUCache(UserDict["Any", "Any"]):
     """Be a dict of at most *limit* items that drops the least recently used one to make room (None: no limit).
 
     Reading an item with ``[]`` or :meth:`get` uses it. Every operation is atomic among threads. Iterators walk over

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from copyreg import __newobj__  # type: ignore[attr-defined]
-from typing import Any
 
 from .._core import shared
+from .._lazy import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ("EqualityDict", "HashedSeq", "eqhash")
 
@@ -35,7 +38,7 @@ def eqhash(o: Any) -> Any:
         return hash(o)
 
 
-class EqualityDict(dict[Any, Any]):
+class EqualityDict(dict["Any", "Any"]):
     """Be a dict that files its values under :func:`eqhash` of their keys.
 
     Only reading, setting and deleting items translate the key; iteration gives the translated ones.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
 
-from .._lazy import LazyModule
+from .._lazy import TYPE_CHECKING, LazyModule
 
 if TYPE_CHECKING:
     import traceback
+    from typing import Any
 else:
     traceback = LazyModule("traceback")
 

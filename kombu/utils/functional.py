@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, count, repeat
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any
 
-from .._lazy import LazyModule
+from .._lazy import TYPE_CHECKING, LazyModule
 from .cache import LRUCache, memoize
 from .encoding import safe_repr
 
 if TYPE_CHECKING:
     import inspect
     import random
+    from typing import Any
 else:
     inspect, random = LazyModule("inspect"), LazyModule("random")
 

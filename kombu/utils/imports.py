@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from typing import Any
 
-from kombu._lazy import LazyModule
+from kombu._lazy import TYPE_CHECKING, LazyModule
+
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ("LazyModule", "symbol_by_name")
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections import deque
 from operator import index
 from time import monotonic
-from typing import Any
+
+from .._lazy import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ("TokenBucket", "check_max_events", "check_positive")
 

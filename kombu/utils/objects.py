@@ -6,11 +6,16 @@ import functools
 import os
 from collections.abc import Callable
 from threading import RLock
-from typing import Any, TypeVar, overload
+
+from .._lazy import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any, TypeVar, overload
+
+    T = TypeVar("T")
 
 __all__ = ("cached_property",)
 
-T = TypeVar("T")
 _NOT_FOUND: Any = object()
 
 class _Turn:
@@ -49,7 +54,7 @@ def _leave(key: tuple[int, int], turn: _Turn) -> None:
     turn.lock.release()
 
 
-class cached_property(functools.cached_property[T]):
+class cached_property(functools.cached_property["T"]):
     """Compute an attribute on first use and keep it in the ``__dict__`` of the instance.
 
     ``@name.setter`` defines ``fset(self, value)``, which returns what is to be kept when the attribute is assigned;
@@ -81,10 +86,13 @@ class cached_property(functools.cached_property[T]):
                 f"No '__dict__' attribute on {type(instance).__name__!r} instance to cache {self.attrname!r} property."
             ) from None
 
-    @overload
-    def __get__(self, instance: None, owner: type[Any] | None = None) -> cached_property[T]: ...
-    @overload
-    def __get__(self, instance: object, owner: type[Any] | None = None) -> T: ...
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, instance: None, owner: type[Any] | None = None) -> cached_property[T]: ...
+        @overload
+        def __get__(self, instance: object, owner: type[Any] | None = None) -> T: ...
+
     def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
         if instance is None:
             return self

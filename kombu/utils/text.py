@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import takewhile
-from typing import TYPE_CHECKING
 
 from kombu import version_info_t
 
-from .._lazy import LazyModule
+from .._lazy import TYPE_CHECKING, LazyModule
 
 if TYPE_CHECKING:
     import difflib

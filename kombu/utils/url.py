@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .._lazy import LazyLogger, LazyModule, forwarding
+from .._lazy import TYPE_CHECKING, LazyLogger, LazyModule, forwarding
 
 if TYPE_CHECKING:
     import ssl
+    from typing import Any, NamedTuple
     from urllib import parse
     from urllib.parse import quote, unquote, urlparse
 else:
@@ -41,16 +42,21 @@ def safequote(string: Any, **kwargs: Any) -> str:
     return quoted
 
 
-class urlparts(NamedTuple):
-    """Parts of a URL, percent-decoded; what the URL does not have is None, and *query* is a dict."""
+if TYPE_CHECKING:
 
-    scheme: str
-    hostname: str | None
-    port: int | None
-    username: str | None
-    password: str | None
-    path: str | None
-    query: dict[str, Any]
+    class urlparts(NamedTuple):
+        """Parts of a URL, percent-decoded; what the URL does not have is None, and *query* is a dict."""
+
+        scheme: str
+        hostname: str | None
+        port: int | None
+        username: str | None
+        password: str | None
+        path: str | None
+        query: dict[str, Any]
+else:
+    urlparts = namedtuple("urlparts", "scheme hostname port username password path query")
+    urlparts.__doc__ = "Parts of a URL, percent-decoded; what the URL does not have is None, and *query* is a dict."
 
 
 def url_to_parts(url: str) -> urlparts:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from .._lazy import LazyModule
+from .._lazy import TYPE_CHECKING, LazyModule
 
 if TYPE_CHECKING:
     import uuid as standard
