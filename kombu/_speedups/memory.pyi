@@ -1,5 +1,5 @@
 from collections import deque
-from typing import Any
+from typing import Any, final
 
 from kombu._speedups.virtual import MessageChannel
 
@@ -22,6 +22,7 @@ class MessageQueue:
     def empty(self) -> bool: ...
     def clear(self) -> int: ...
 
+@final
 class Layout:
     channel_id: Any
     message: dict[str, Any]
