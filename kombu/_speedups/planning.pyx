@@ -49,6 +49,8 @@ cdef class Plans:
     cdef readonly object exchange
     cdef readonly object publish_once
     cdef readonly object dumps
+    #: What bytes are that no serializer is asked for: content type and encoding.
+    cdef tuple as_bytes
     cdef readonly dict known
     cdef readonly tuple windows
     cdef object declared
@@ -68,6 +70,7 @@ cdef class Plans:
         self.exchange = exchange
         self.publish_once = publish_once
         self.dumps = dumps
+        self.as_bytes = dumps(b"", None)[:2]
         self.known = {}
         window = getattr(channel, "confirm_window", None)
         self.windows = () if window is None else (window,)
@@ -102,7 +105,12 @@ cdef class Plans:
         ):
             return unplanned
         if not content_type:
-            content_type, content_encoding, body = self.dumps(body, serializer or producer.serializer)
+            if not serializer:
+                serializer = producer.serializer
+            if type(body) is bytes and not serializer:
+                content_type, content_encoding = self.as_bytes
+            else:
+                content_type, content_encoding, body = self.dumps(body, serializer)
         elif isinstance(body, str):
             content_encoding = content_encoding or "utf-8"
             body = body.encode(content_encoding)
