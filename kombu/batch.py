@@ -127,6 +127,7 @@ class ProducerBatch:
         if self.entered:
             raise RuntimeError("Publish batch context cannot be re-entered")
         self.entered = self.active = True
+        self.producer.batched = True
         batches = self.producer._batch_local
         self.state = batches.current
         if self.state is None:

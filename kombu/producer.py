@@ -68,6 +68,9 @@ class Producer(_pool.Lent):
     #: What further publishes on the present channel have in common.
     _plans: Any = None
 
+    #: Whether it has ever been in a batch: to see whether it is in one costs each publish a look at the thread's.
+    batched: bool = False
+
     #: The windows of unconfirmed publishes that flush() has to look at.
     _windows: tuple[Any, ...] = ()
 

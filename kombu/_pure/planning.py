@@ -109,7 +109,7 @@ class Plans:
             body = b""
         elif isinstance(body, str) and content_encoding != "utf-8":
             body = body.encode(content_encoding or "utf-8")
-        batch = producer._batch_local.current
+        batch = producer._batch_local.current if producer.batched else None
         if batch is not None:
             return batch.publish_planned(self.channel, plan, body, timeout, confirm_timeout)
         return self.channel.publish_planned(plan, body, timeout, confirm_timeout)

@@ -37,7 +37,7 @@ class Window:
     """
 
     def __init__(self, promises: type[Any], size: int) -> None:
-        missing = [name for name in STATE if name not in promises.__dict__]
+        missing = [name for name in STATE if not hasattr(getattr(promises, name, None), "__set__")]
         if missing:
             raise TypeError(f"{promises.__name__} cannot be a window's promise: it has no slot {missing[0]!r}")
         self.promises = promises

@@ -68,9 +68,7 @@ cdef class Window:
         cdef Py_ssize_t offset
         cdef int place
         for place in range(STATE_SIZE):
-            offset = -1
-            if NAMES[place] in promises.__dict__:
-                offset = kombu_slot_offset(promises.__dict__[NAMES[place]])
+            offset = kombu_slot_offset(getattr(promises, NAMES[place], None))
             if offset < 0:
                 raise TypeError(f"{promises.__name__} cannot be a window's promise: it has no slot {NAMES[place]!r}")
             self.slots[place] = offset

@@ -40,9 +40,9 @@ class Confirmation(promise):
         exchange, routing_key: what it was published with.
     """
 
-    # What an answer changes stands in slots of our own, where the core finds it; the rest of what vine keeps in slots
-    # is on the class, as it never changes.
-    __slots__ = window.STATE
+    # What an answer changes stands in slots, vine's or our own, where the core finds it; the rest of what vine keeps
+    # in slots is on the class, as it never changes.
+    __slots__ = tuple(name for name in window.STATE if name not in getattr(promise, "__slots__", ()))
 
     fun = on_error = None
     args: Any = ()
