@@ -81,7 +81,10 @@ class Proxy:
                 continue
             for each in (client, server):
                 each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.pairs.append(Pair(client, server, held=self.silent))
+            pair = Pair(client, server, held=self.silent)
+            # Before anything goes through: who is connected finds its pair here.
+            self.pairs.append(pair)
+            pair.start()
 
 
 class Pair:
@@ -106,6 +109,9 @@ class Pair:
         self._reading.set()
         self._allowed: float = 0 if held else float("inf")
         self._changed = threading.Condition()
+
+    def start(self) -> None:
+        """Begin to forward."""
         for target in (self._upstream, self._downstream):
             threading.Thread(target=target, daemon=True, name="proxy-pair").start()
 
