@@ -13,15 +13,21 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from time import monotonic
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from amqp.exceptions import RecoverableConnectionError
 
 from kombu._core import pool as _pool
+from kombu._lazy import LazyModule
 from kombu.exceptions import ChannelError, ConnectionError
 from kombu.message import Message
-from kombu.messaging import Consumer, Producer
 from kombu.utils.time import maybe_s_to_ms
+
+if TYPE_CHECKING:
+    from kombu import messaging
+else:
+    # With all that it needs; who only connects does not.
+    messaging = LazyModule("kombu.messaging")
 
 __all__ = ("Message", "StdChannel", "Management", "Transport")
 
@@ -74,13 +80,13 @@ class StdChannel:
     #: Tags of the consumers that need no acknowledgement; None where the transport does not keep them.
     no_ack_consumers: set[str] | None = None
 
-    def Consumer(self, *args: Any, **kwargs: Any) -> Consumer:
+    def Consumer(self, *args: Any, **kwargs: Any) -> messaging.Consumer:
         """Make a :class:`~kombu.Consumer` on this channel."""
-        return Consumer(self, *args, **kwargs)
+        return messaging.Consumer(self, *args, **kwargs)
 
-    def Producer(self, *args: Any, **kwargs: Any) -> Producer:
+    def Producer(self, *args: Any, **kwargs: Any) -> messaging.Producer:
         """Make a :class:`~kombu.Producer` on this channel."""
-        return Producer(self, *args, **kwargs)
+        return messaging.Producer(self, *args, **kwargs)
 
     def get_bindings(self) -> Any:
         """List the bindings, where the transport can."""
