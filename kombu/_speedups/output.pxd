@@ -33,7 +33,7 @@ cdef class Writer:
     cdef int hold(self) except -1
     cdef int let_go(self) except -1
     cdef bint acknowledge(self, Deliveries deliveries, uint64_t delivery_tag, bint multiple, bint more) except -1
-    cdef bint acknowledge_at_once(self, int channel_id, uint64_t delivery_tag, bint multiple, bint more) noexcept
+    cdef bint acknowledge_at_once(self, int channel_id, uint64_t delivery_tag, bint multiple, bint more) except -1
     cdef int acknowledge_locked(self, int channel_id, uint64_t delivery_tag, bint multiple, bint more) except -1
     cdef int refuse(self) except -1
     cdef int fail(self, object error) except -1

@@ -179,9 +179,14 @@ cdef class Writer:
         self.published = now
         return follows and not (self.unpushed and now - self.unpushed > PUSH_AFTER)
 
-    cdef bint acknowledge_at_once(self, int channel_id, uint64_t delivery_tag, bint multiple, bint more) noexcept:
-        """Hand the frame to the kernel, or to the buffer, if that is all; otherwise return False, nothing done."""
+    cdef bint acknowledge_at_once(self, int channel_id, uint64_t delivery_tag, bint multiple, bint more) except -1:
+        """Hand the frame to the kernel, or to the buffer, if that is all; otherwise return False, nothing done.
+
+        Raises what :meth:`write_ack` raises where the kernel takes a part and no more.
+        """
         cdef unsigned char frame[SETTLEMENT_SIZE]
+        cdef Py_ssize_t sent
+        cdef bint held = self.busy
         cdef double now = 0
         if more:
             now = kombu_monotonic()
@@ -195,9 +200,20 @@ cdef class Writer:
             if self.fd < 0:
                 return False
             fill_settlement(frame, channel_id, BASIC_ACK, delivery_tag, multiple)
-            # Anything but the whole frame, errors included, is left to the link, which sends it from the start.
-            if kombu_send(self.fd, frame, SETTLEMENT_SIZE, more) != SETTLEMENT_SIZE:
+            # An error is left to the link, which meets it again and raises it.
+            sent = kombu_send(self.fd, frame, SETTLEMENT_SIZE, more)
+            if sent <= 0:
                 return False
+            if sent < SETTLEMENT_SIZE:
+                # The kernel's buffer is full: the rest follows when the peer has read, and nothing gets in between.
+                if not held:
+                    self.hold()
+                try:
+                    self.write_locked([<bytes>frame[sent:SETTLEMENT_SIZE]], None, False, sent)
+                finally:
+                    if not held:
+                        self.let_go()
+                return True
             self.frames_sent += 1
         if not more:
             self.unpushed = 0.0

@@ -15,7 +15,7 @@ from amqp.exceptions import RecoverableConnectionError
 
 from kombu._pure.frames import encode_ack
 from kombu.transport.amqp.sockets import Link
-from patience import Background, until
+from patience import PATIENCE, Background, until
 
 LINUX = sys.platform == "linux"
 
@@ -273,6 +273,34 @@ def test_a_write_arrives_whole_whatever_the_socket_takes_at_once(core, pair, siz
     assert received(theirs, size) == data[:size]
     task.join()
     assert writer.frames_sent == 1
+
+
+@pytest.mark.parametrize("more", [True, False])
+def test_acks_arrive_whole_though_the_peer_reads_slowly(core, more):
+    """Where the kernel's buffer is full it takes a part of a frame, and the rest has to follow."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as ours:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 20_000)
+        ours.connect(listener.getsockname())
+        theirs, _ = listener.accept()
+        with theirs:
+            theirs.settimeout(PATIENCE)
+            writer = core.output.Writer(Link(ours), "corked")
+            channel = channel_of(writer)
+            count = 60_000
+
+            def work() -> None:
+                for tag in range(1, count + 1):
+                    writer.write_ack(channel, tag, False, more)
+                writer.push()
+
+            task = Background(work).start()
+            expected = b"".join(map(ack, range(1, count + 1)))
+            got = bytearray()
+            while len(got) < len(expected):
+                # In pieces that no frame ends with.
+                got += theirs.recv(4097)
+                assert expected.startswith(got[-4097:], max(0, len(got) - 4097))
+            task.join()
 
 
 def test_a_write_cut_short_by_its_time_limit_ends_the_connection(core, pair):
