@@ -28,10 +28,6 @@
  *     cpu             processor seconds of this process
  *
  * It ends when its standard input does.
- *
- * While a client is busy this peer stays awake, looking for what it sends without sleeping: to wake a sleeping peer costs
- * the sender's processor several microseconds a send, and how often that happens says more of the machine than of the
- * client.
  */
 
 #define _GNU_SOURCE
@@ -59,9 +55,6 @@ enum {
     DIGITS = 10,
     KEPT_BODY = 64 * 1024 * 1024,
 };
-
-/* Seconds without anything to do after which the peer sleeps. */
-#define STAYS_AWAKE 0.005
 
 #define FIRST_NUMBER 1000000000ull
 #define ID(class, method) ((uint32_t)(class) << 16 | (method))
@@ -514,22 +507,12 @@ static int write_some(Session *s) {
     }
 }
 
-static void wait_for(struct pollfd *waiting, int count) {
-    double began = now(CLOCK_MONOTONIC);
-    int ready;
-    do {
-        ready = poll(waiting, count, 0);
-    } while (ready == 0 && now(CLOCK_MONOTONIC) - began < STAYS_AWAKE);
-    if (ready == 0) ready = poll(waiting, count, -1);
-    if (ready < 0 && errno != EINTR) fail("poll");
-}
-
 static void serve(Session *s) {
     int idle = 1;
     set_nonblocking(s->socket);
     for (;;) {
         struct pollfd p[2] = {{s->socket, POLLIN | (idle ? 0 : POLLOUT), 0}, {0, 0, 0}};
-        wait_for(p, 2);
+        if (poll(p, 2, -1) < 0 && errno != EINTR) fail("poll");
         if (p[1].revents & (POLLHUP | POLLERR)) exit(0);
         if (p[0].revents & (POLLIN | POLLHUP | POLLERR)) {
             if (s->in.size - s->in.used < 262144) {
