@@ -20,6 +20,7 @@ class Deliveries:
         receiver: the connection's :class:`~kombu._pure.drain.Receiver`.
 
     Attributes:
+        connection: the connection, while the channel is not closed.
         close_error: what closed the channel, while it is closed by the broker.
         callbacks: consumer tag to what is called for each delivery.
         held_back: batches of publishes that go before anything else that is written; the channel's ``send_held_back()``
@@ -33,6 +34,7 @@ class Deliveries:
     __slots__ = (
         "callbacks",
         "channel_id",
+        "connection",
         "close_error",
         "delivered_as",
         "held_back",
@@ -51,6 +53,7 @@ class Deliveries:
         self.delivered_as = delivered_as
         self.writer = writer
         self.receiver = receiver
+        self.connection: Any = None
         self.close_error: BaseException | None = None
         self.callbacks: dict[str, Callable[[Any], Any]] = {}
         self.held_back: tuple[Any, ...] = ()

@@ -10,8 +10,8 @@ __all__ = ("basic_ack",)
 def basic_ack(self: Any, delivery_tag: int, multiple: bool = False, argsig: str = "Lb") -> None:
     """Acknowledge a delivery; with *multiple*, all up to it, and all at once for tag 0.
 
-    The method of that name of a channel, which has ``deliveries``, ``connection``, ``refuse_tag()``,
-    ``raise_closed()`` and ``send_held_back()``.
+    The method of that name of a channel, which has ``deliveries``, ``refuse_tag()``, ``raise_closed()`` and
+    ``send_held_back()``.
 
     Raises:
         amqp.exceptions.ChannelError: the broker has closed the channel, so the tag means nothing any more.
@@ -22,7 +22,7 @@ def basic_ack(self: Any, delivery_tag: int, multiple: bool = False, argsig: str 
     deliveries = self.deliveries
     if deliveries.held_back:
         self.send_held_back()
-    if deliveries.close_error is not None or self.connection is None:
+    if deliveries.close_error is not None or deliveries.connection is None:
         self.refuse_tag(delivery_tag)
     if not deliveries.writer.write_ack(deliveries, delivery_tag, multiple, deliveries.receiver.more_waits):
         # Closed while another thread was writing.

@@ -20,4 +20,5 @@ cdef class Deliveries:
     cdef public Window window
     cdef public object writer
     cdef public object receiver
+    cdef public object connection
     cdef public double last_look

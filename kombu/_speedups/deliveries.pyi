@@ -9,6 +9,7 @@ ABI: int
 
 class Deliveries:
     channel_id: int | None
+    connection: Any
     close_error: BaseException | None
     callbacks: dict[str, Callable[[Any], Any]]
     held_back: tuple[Any, ...]

@@ -196,7 +196,7 @@ cdef class Plans:
         cdef bint written = False
         cdef Span span
         if (
-            plan.channel_id != deliveries.number or deliveries.holds_back or self.channel.connection is None
+            plan.channel_id != deliveries.number or deliveries.holds_back or deliveries.connection is None
             or now - deliveries.last_look > look_after
         ):
             return False

@@ -13,8 +13,8 @@ ABI = 1
 def basic_ack(self, delivery_tag, multiple=False, argsig="Lb"):
     """Acknowledge a delivery; with *multiple*, all up to it, and all at once for tag 0.
 
-    The method of that name of a channel, which has ``deliveries``, ``connection``, ``refuse_tag()``,
-    ``raise_closed()`` and ``send_held_back()``.
+    The method of that name of a channel, which has ``deliveries``, ``refuse_tag()``, ``raise_closed()`` and
+    ``send_held_back()``.
 
     Raises:
         amqp.exceptions.ChannelError: the broker has closed the channel, so the tag means nothing any more.
@@ -30,7 +30,7 @@ cdef int settle(object channel, Deliveries deliveries, object delivery_tag, bint
     cdef Writer writer = deliveries.writer
     if deliveries.holds_back:
         channel.send_held_back()
-    if deliveries.is_closed or channel.connection is None:
+    if deliveries.is_closed or deliveries.connection is None:
         channel.refuse_tag(delivery_tag)
     if not writer.acknowledge(deliveries, delivery_tag, multiple, receiver.more_waits):
         # Closed while another thread was writing.

@@ -79,6 +79,7 @@ class Channel(Publishes, amqp.Channel, StdChannel):
         super().__init__(connection, channel_id, auto_decode, on_open)
 
     channel_id = _kept("channel_id", "The channel's number.")
+    connection = _kept("connection", "The connection, while the channel is not closed.")
     close_error = _kept("close_error", "What closed the channel, while it is closed by the broker.")
     callbacks = _kept("callbacks", "What is called for each delivery, by consumer tag.")
     no_ack_consumers = _kept("no_ack_consumers", "Tags of the consumers whose deliveries count as acknowledged.")
