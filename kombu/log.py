@@ -7,19 +7,15 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from numbers import Integral
-from typing import TYPE_CHECKING, Any
 
-from ._lazy import LazyModule
+# Here and now: Celery uses the submodule without importing it, as kombu 5.7 does.
+from logging.handlers import WatchedFileHandler
+from numbers import Integral
+from typing import Any
+
 from .utils.encoding import safe_repr, safe_str
 from .utils.functional import maybe_evaluate
 from .utils.objects import cached_property
-
-if TYPE_CHECKING:
-    from logging import handlers
-else:
-    # It needs sockets, queues and pickles.
-    handlers = LazyModule("logging.handlers")
 
 __all__ = ("LOG_LEVELS", "Log", "LogMixin", "get_logger", "get_loglevel", "setup_logging")
 
@@ -176,7 +172,7 @@ def setup_logging(loglevel: str | int | None = None, logfile: Any = None) -> log
     level = get_loglevel(loglevel or "ERROR")
     target: Any = logfile or sys.__stderr__
     if not logger.handlers:
-        handler = logging.StreamHandler(target) if hasattr(target, "write") else handlers.WatchedFileHandler(target)
+        handler = logging.StreamHandler(target) if hasattr(target, "write") else WatchedFileHandler(target)
         logger.addHandler(handler)
         logger.setLevel(level)
     return logger
