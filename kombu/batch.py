@@ -61,10 +61,10 @@ class BatchState:
         self, channel: Any, plan: Any, body: Any, timeout: float | None, confirm_timeout: float | None
     ) -> Any:
         """Add a message that is planned but for its body; for a channel that ``plans_publishes``."""
+        if self.aborted:
+            raise RuntimeError("Cannot publish through an aborted batch")
         session = self.session
-        if session is None or session.channel is not channel or self.aborted:
-            if self.aborted:
-                raise RuntimeError("Cannot publish through an aborted batch")
+        if session is None or session.channel is not channel:
             session = self._session_on(channel)
         return (channel if session is None else session).publish_planned(plan, body, timeout, confirm_timeout)
 
