@@ -16,8 +16,6 @@ BASE = "kombu57"
 #: The peer's share of the time from which on the client waits for it.
 BUSY = 0.8
 
-BEGIN, END = ".. benchmarks begin", ".. benchmarks end"
-
 
 @dataclass(frozen=True)
 class Metric:
@@ -290,7 +288,8 @@ def rst_table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([rule, lines[0], rule, *lines[1:], rule])
 
 
-def _filled(text: str) -> str:
+def filled(text: str) -> str:
+    """Return *text* in lines of at most 120 characters."""
     return "\n".join(textwrap.wrap(text, 120, break_on_hyphens=False, break_long_words=False))
 
 
@@ -324,7 +323,7 @@ def readme_tables(results: Results, about: dict[str, Any], titles: dict[str, str
     goals += [v.row() for v in judged_all]
     machine = about["machine"]
     parts = [
-        _filled(
+        filled(
             f"``{about['command']}``, {about['date']}, {machine['processor']} ({machine['processors']} processors), "
             f"{machine['system']}, Python {about['python']}, revision {about['revision']}.  "
             f"Medians of {about['rounds']} rounds; the ratio with the smallest and the largest."
@@ -335,21 +334,22 @@ def readme_tables(results: Results, about: dict[str, Any], titles: dict[str, str
     if len(beside) > 1:
         parts += ["Beside other clients:", rst_table(beside)]
     parts += ["Against the project's goals:", rst_table(goals)]
-    parts += [_filled(v.note) for v in judged_all if v.note]
+    parts += [filled(v.note) for v in judged_all if v.note]
     return "\n\n".join(parts)
 
 
-def replaced(text: str, tables: str) -> str:
-    """Return *text* with *tables* in place of what stands between the two comment markers.
+def replaced(text: str, tables: str, what: str = "benchmarks") -> str:
+    """Return *text* with *tables* in place of what stands between two comments, ``.. WHAT begin`` and ``.. WHAT end``.
 
     Raises:
-        ValueError: the markers are not there, once each, in this order.
+        ValueError: the comments are not there, once each, in this order.
     """
-    before, begin, rest = text.partition(f"{BEGIN}\n")
-    _, end, after = rest.partition(f"{END}\n")
-    if not begin or not end or BEGIN in after or END in before:
-        raise ValueError(f"the text needs one line {BEGIN!r} and after it one line {END!r}")
-    return f"{before}{BEGIN}\n\n{tables}\n\n{END}\n{after}"
+    first, last = f".. {what} begin", f".. {what} end"
+    before, begin, rest = text.partition(f"{first}\n")
+    _, end, after = rest.partition(f"{last}\n")
+    if not begin or not end or first in after or last in before:
+        raise ValueError(f"the text needs one line {first!r} and after it one line {last!r}")
+    return f"{before}{first}\n\n{tables}\n\n{last}\n{after}"
 
 
 # -- memory

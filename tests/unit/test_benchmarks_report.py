@@ -26,6 +26,7 @@ if SUITE.is_dir():
         verdicts,
         workload_text,
     )
+    from shares import PARTS, part_of, shares, table_header, table_row
     from sides import SIDES
     from targets import CONSUMING, TARGETS
     from workloads import WORKLOADS, Workload
@@ -305,3 +306,55 @@ def test_what_the_peer_has_not_seen_is_named():
     suite.expect(seen, delivered=10)
     with pytest.raises(suite.WrongResult, match="acked 9 instead of 10"):
         suite.expect(seen, delivered=10, acked=10)
+
+
+# -- profiles
+
+
+@pytest.mark.parametrize(
+    ("symbol", "file", "part"),
+    [
+        ("tcp_sendmsg_locked", "[kernel.kallsyms]", "kernel"),
+        ("ip_rcv", "[nf_conntrack.ko]", "kernel"),
+        ("_PyEval_EvalFrameDefault", "/usr/lib/libpython3.11.so.1.0", "interpreter"),
+        ("_PyObject_GC_New", "/usr/bin/python3.13", "interpreter"),
+        ("gc_collect_main", "/usr/bin/python3.13", "garbage collector"),
+        ("dict_traverse", "/usr/lib/libpython3.11.so.1.0", "garbage collector"),
+        ("__pyx_f_5kombu_drain", "/venv/lib/kombu/_speedups/drain.cpython-311-x86_64-linux-gnu.so", "compiled core"),
+        ("__pyx_tp_traverse_Message", "/venv/lib/kombu/_speedups/message.so", "garbage collector"),
+        ("encoder_listencode_obj", "/usr/lib/python3.11/lib-dynload/_json.cpython-311.so", "json"),
+        ("__vdso_clock_gettime", "[vdso]", "other libraries"),
+        ("__send", "/usr/lib/x86_64-linux-gnu/libc.so.6", "other libraries"),
+        ("[unknown]", "[unknown]", "other libraries"),
+    ],
+)
+def test_a_function_belongs_to_the_part_that_its_file_and_name_say(symbol, file, part):
+    assert part_of(symbol, file) == part
+
+
+def test_the_shares_of_a_profile_add_up_and_skip_lines_that_are_no_samples():
+    found = shares(
+        [
+            "",
+            "    7f9dce9e52b5 _dl_relocate_object (/usr/lib/ld-linux-x86-64.so.2)",
+            " ffffffff81400703 __rcu_read_lock ([kernel.kallsyms])",
+            "    7f9dce6ba75b operator new(unsigned long) (/usr/lib/libpython3.11.so.1.0)",
+            " ffffffff81400703 tcp_push ([kernel.kallsyms])",
+        ]
+    )
+    assert list(found) == list(PARTS)
+    assert (found["kernel"], found["interpreter"], found["other libraries"]) == (0.5, 0.25, 0.25)
+    assert sum(found.values()) == 1
+
+
+def test_a_profile_without_samples_is_refused():
+    with pytest.raises(ValueError, match="no samples"):
+        shares(["", "nothing"])
+
+
+def test_the_columns_of_a_profile_are_microseconds_a_message():
+    parts = {part: 0.0 for part in PARTS} | {"kernel": 0.75, "json": 0.25}
+    assert dict(zip(table_header(), table_row("publish", 4.0, parts), strict=True)) == {
+        "us of processor time a message": "publish", "all": "4.00", "kernel": "3.00", "interpreter": "0.00",
+        "garbage collector": "0.00", "compiled core": "0.00", "json": "1.00", "other libraries": "0.00",
+    }
