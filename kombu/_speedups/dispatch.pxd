@@ -6,8 +6,9 @@ cdef class Dispatcher:
     cdef readonly object finished
     #: The consumer's attributes, where they can be had from there.
     cdef dict namespace
-    #: The last class of messages seen whose decode() is the core's own.
+    #: The last class of messages seen whose decode() is the core's own, and its version then.
     cdef object plain
+    cdef unsigned int plain_version
 
     cdef object dispatch(self, object message)
     cdef object lookup(self, str name)

@@ -4,6 +4,7 @@ A delivery that our channel made, for a consumer whose methods are its own, gets
 between.
 """
 
+from kombu._speedups.objects cimport version_of_class
 from kombu._speedups.message cimport Message, decoded, decoded_fresh, has_errors, is_fresh
 
 __all__ = ("Dispatcher", "receive")
@@ -32,7 +33,6 @@ cdef int call_each(callbacks, body, message) except -1:
 
 
 cdef object MISSING = object()
-cdef object plain_decode = Message.decode
 cdef object plain_receive = receive
 
 
@@ -55,6 +55,7 @@ cdef class Dispatcher:
     cdef object dispatch(self, object message):
         cdef object consumer = self.consumer
         cdef object kind, accept, body = None
+        cdef unsigned int version
         on_message = self.lookup("on_message")
         try:
             kind = type(message)
@@ -65,8 +66,11 @@ cdef class Dispatcher:
                     message = to_python(message)
                     kind = type(message)
             accept = self.lookup("accept")
-            if self.plain is not kind and isinstance(message, Message):
-                self.plain = kind if overrides_nothing(kind) else None
+            if self.plain is not kind or self.plain_version != version_of_class(kind) or not self.plain_version:
+                # Read before the look, and noted after it: the class may change meanwhile.
+                version = version_of_class(kind)
+                self.plain = kind if isinstance(message, Message) and overrides_nothing(kind) else None
+                self.plain_version = version
             if self.plain is kind and kind is not None:
                 if accept is not None:
                     (<Message>message).accept = accept
@@ -121,14 +125,16 @@ cdef bint intercepts(kind) except -1:
     return False
 
 
+#: What a class has to have, so that nobody can tell who decodes.
+cdef dict DECODING = {
+    name: getattr(Message, name)
+    for name in ("decode", "_decode", "errors", "body", "content_type", "content_encoding", "payload")
+}
+
+
 cdef bint overrides_nothing(kind) except -1:
-    """Return whether the class decodes as the core's does, so that nobody can tell who does it."""
-    return (
-        kind.decode is plain_decode
-        and kind._decode is Message._decode
-        and kind.errors is Message.errors
-        and kind.body is Message.body
-        and kind.content_type is Message.content_type
-        and kind.content_encoding is Message.content_encoding
-        and kind.payload is Message.payload
-    )
+    """Return whether the class decodes as the core's did when it was made."""
+    for name, plain in DECODING.items():
+        if getattr(kind, name) is not plain:
+            return False
+    return True

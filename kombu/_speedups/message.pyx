@@ -21,6 +21,7 @@ from kombu._speedups.decoding cimport (
     read_header,
 )
 from kombu._speedups.jsontext cimport Decoder
+from kombu._speedups.objects cimport allow_changes
 from kombu._speedups.wire cimport Cursor
 
 from sys import exc_info
@@ -484,6 +485,7 @@ properties=None, headers=None, postencode=None, accept=None, channel=None, **kwa
 # Pickles, and whoever reads a traceback, shall find the class where it is public.  Only the name is given: the type is
 # static, so that setting __module__ is not possible.
 (<PyTypeObject *>Message).tp_name = "kombu.message.Message"
+allow_changes(Message)
 
 
 cdef extern from *:

@@ -7,6 +7,7 @@ cimport cython
 from cpython.object cimport PyObject
 
 from kombu._speedups.message cimport Message as CoreMessage
+from kombu._speedups.objects cimport allow_changes
 
 from binascii import a2b_base64, b2a_base64
 from sys import exc_info
@@ -110,6 +111,7 @@ cdef class Message(CoreMessage):
 
 # Pickles, and whoever reads a traceback, shall find the class where it is public; see kombu._speedups.message.
 (<PyTypeObject *>Message).tp_name = "kombu.transport.virtual.message.Message"
+allow_changes(Message)
 
 
 cdef object make_message(object channel, object payload):

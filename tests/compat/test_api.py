@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
 import re
+from unittest.mock import patch
 
 import pytest
 
@@ -27,6 +29,17 @@ NOT_YET = frozenset(
 @pytest.mark.parametrize("module", sorted(set(RECORD) - NOT_YET))
 def test_module_has_the_names_and_signatures_of_5_7(module):
     assert differences(module) == []
+
+
+@pytest.mark.parametrize("module", sorted(set(RECORD) - NOT_YET))
+def test_methods_of_classes_can_be_replaced_and_put_back_as_tests_and_tracing_do(module):
+    names = [name for name, entry in RECORD[module].items() if entry["kind"] == "class"]
+    for cls in (getattr(importlib.import_module(module), name) for name in names):
+        for member in [name for name, value in vars(cls).items() if callable(value) and name[:2] != "__"]:
+            before = vars(cls)[member]
+            with patch.object(cls, member) as replacement:
+                assert getattr(cls, member) is replacement
+            assert vars(cls)[member] is before
 
 
 @pytest.mark.parametrize("module", sorted(NOT_YET))

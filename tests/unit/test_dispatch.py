@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -180,6 +181,26 @@ def test_what_a_subclass_of_the_message_overrides_is_asked(core, name):
         assert asked
         asked.clear()
         assert consumer.got == ["x", "mine" if "decode" in name else "x"]
+
+
+@pytest.mark.parametrize("derived", [False, True])
+@pytest.mark.parametrize("name", ["decode", "_decode"])
+def test_a_method_of_the_class_that_is_replaced_meanwhile_is_the_one_called(core, name, derived):
+    cls = type("Own", (core.message.Message,), {}) if derived else core.message.Message
+    consumer = Consumer(core)
+    dispatcher = core.dispatch.Dispatcher(consumer, cls)
+
+    def deliver() -> None:
+        dispatcher(message_of(core, b"x", cls, content_type="text/plain", content_encoding="utf-8"))
+
+    deliver()
+    for patched in (cls, core.message.Message):
+        with patch.object(patched, name, return_value="mine") as method:
+            deliver()
+            deliver()
+        assert method.call_count == 2
+        deliver()
+    assert consumer.got == ["x", "mine", "mine", "x", "mine", "mine", "x"]
 
 
 def test_on_message_gets_the_message_undecoded_and_its_answer_is_returned(core):

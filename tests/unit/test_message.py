@@ -15,7 +15,7 @@ import threading
 import weakref
 import zlib
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import Mock, patch
 
 import pytest
 from amqp import serialization as amqp_serialization
@@ -81,6 +81,30 @@ def test_the_public_class_is_the_live_cores():
 
 def test_the_class_is_named_where_it_is_public(core):
     assert (core.message.Message.__module__, core.message.Message.__qualname__) == ("kombu.message", "Message")
+
+
+@pytest.mark.parametrize("where", ["message", "virtual"])
+@pytest.mark.parametrize("name", ["ack", "reject", "requeue", "decode"])
+def test_a_method_of_the_class_can_be_replaced_for_a_while(core, where, name):
+    cls = getattr(core, where).Message
+    message = cls.__new__(cls)
+    # Looked up before, so that whoever remembers what was found has it.
+    getattr(message, name)
+    for patched in (cls, core.message.Message):
+        with patch.object(patched, name) as method:
+            getattr(message, name)("argument")
+        method.assert_called_once_with("argument")
+    assert not isinstance(getattr(message, name), Mock)
+
+
+def test_one_function_of_a_message_goes_through_another_that_was_replaced(core, channel):
+    message = deliver(core, channel=channel)
+    with patch.object(core.message.Message, "ack") as ack, patch.object(core.message.Message, "reject") as reject:
+        message.ack_log_error(logging.getLogger("test"), (OSError,), True)
+        message.reject_log_error(logging.getLogger("test"), (OSError,), True)
+    ack.assert_called_once_with(multiple=True)
+    reject.assert_called_once_with(requeue=True)
+    assert channel.calls == []
 
 
 def test_a_message_made_by_hand_shows_what_it_was_given(core, channel):
