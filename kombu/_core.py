@@ -43,7 +43,7 @@ ABI = 1
 #: The modules of a package, in such an order that each imports only earlier ones.
 _MODULES = (
     "decoding", "encoding", "jsontext", "frames", "window", "deliveries", "message", "dispatch", "inbound", "output",
-    "drain", "draining", "settling", "publish", "planning", "places", "pool", "shared", "virtual", "memory",
+    "drain", "draining", "settling", "publish", "places", "pool", "planning", "shared", "virtual", "memory",
 )
 
 

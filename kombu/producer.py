@@ -8,7 +8,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ._core import planning, shared
-from ._core import pool as _pool
 from ._lazy import amqp_errors
 from .batch import DEFAULT_BATCH_SIZE, CurrentBatch
 from .batch import ProducerBatch as _ProducerBatch
@@ -29,7 +28,7 @@ __all__ = ("Producer",)
 UNPLANNED = planning.UNPLANNED
 
 
-class Producer(_pool.Lent):
+class Producer(planning.Planned):
     """Publish messages.
 
     A producer that is given a connection takes its default channel when it is first needed.
@@ -64,9 +63,6 @@ class Producer(_pool.Lent):
 
     #: The connection of the last channel: a channel that was closed does not know it any more.
     _client: Any = None
-
-    #: What further publishes on the present channel have in common.
-    _plans: Any = None
 
     #: Whether it has ever been in a batch: to see whether it is in one costs each publish a look at the thread's.
     batched: bool = False
@@ -242,8 +238,8 @@ class Producer(_pool.Lent):
             and getattr(channel, "plans_publishes", False) is True and channel.connection is not None
         ):
             declares = bool(self.auto_declare and exchange.name)
-            self._plans = planning.Plans(channel, exchange, declares, _publish_once, dumps)
-            for window in self._plans.windows:
+            self._plans = plans = planning.Plans(channel, exchange, declares, _publish_once, dumps)
+            for window in plans.windows:
                 self._note_window(window)
 
     def _plan(self, key: tuple[Any, ...]) -> Any:
@@ -382,7 +378,7 @@ class Producer(_pool.Lent):
         # The producer itself goes back, and gets another connection.
         return False
 
-    close = _pool.Lent.release
+    close = planning.Planned.release
 
     def _prepare(
         self, body: Any, serializer: str | None = None, content_type: str | None = None,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import MethodType
 from typing import Any
 
-__all__ = ("LOOK_AFTER", "MOST_PLANS", "UNPLANNED", "Plans")
+from .pool import Lent
+
+__all__ = ("LOOK_AFTER", "MOST_PLANS", "UNPLANNED", "Planned", "Plans")
 
 #: Plans that one producer keeps.  Routing keys may be as many as messages, and then there is nothing in common.
 MOST_PLANS = 256
@@ -15,6 +18,13 @@ LOOK_AFTER = 0.02
 
 #: What :meth:`Plans.publish` returns when it has done nothing.
 UNPLANNED = object()
+
+
+class Planned(Lent):
+    """A producer that has plans; to be derived from."""
+
+    #: What further publishes on the present channel have in common, as :class:`Plans`.
+    _plans: Any = None
 
 
 class Plans:
@@ -86,7 +96,7 @@ class Plans:
             or producer.compression
             or (exchange is not None and type(exchange) is not str)
             or (self._declared is not None and self._ident not in self._declared)
-            or getattr(producer._publish, "__func__", None) is not self.publish_once
+            or not self._publishes_once(producer)
         ):
             return UNPLANNED
         if not content_type:
@@ -113,6 +123,11 @@ class Plans:
         if batch is not None:
             return batch.publish_planned(self.channel, plan, body, timeout, confirm_timeout)
         return self.channel.publish_planned(plan, body, timeout, confirm_timeout)
+
+    def _publishes_once(self, producer: Any) -> bool:
+        """Return whether nobody has put in another ``_publish``, not even one that passes for the same."""
+        method = producer._publish
+        return type(method) is MethodType and method.__func__ is self.publish_once
 
     def _make(self, producer: Any, key: Any) -> Any:
         plan = producer._plan(key)

@@ -1,12 +1,17 @@
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ("LOOK_AFTER", "MOST_PLANS", "UNPLANNED", "Plans")
+from .pool import Lent
+
+__all__ = ("LOOK_AFTER", "MOST_PLANS", "UNPLANNED", "Planned", "Plans")
 
 ABI: int
 LOOK_AFTER: float
 MOST_PLANS: int
 UNPLANNED: object
+
+class Planned(Lent):
+    _plans: Plans | None
 
 class Plans:
     channel: Any

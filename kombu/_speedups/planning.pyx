@@ -6,12 +6,16 @@ nor gathers is written from here, by one call of the kernel.
 
 cimport cython
 
+from types import MethodType
+
 from kombu._speedups.deliveries cimport Deliveries
+from kombu._speedups.objects cimport PyObject_GenericSetAttr, pool_delattr, pool_version_of
 from kombu._speedups.output cimport Writer
+from kombu._speedups.pool cimport Lent
 from kombu._speedups.publish cimport COPIED_BODY, PublishPlan, Span, look
 from kombu._speedups.window cimport Window
 
-__all__ = ("LOOK_AFTER", "MOST_PLANS", "UNPLANNED", "Plans")
+__all__ = ("LOOK_AFTER", "MOST_PLANS", "UNPLANNED", "Planned", "Plans")
 
 ABI = 1
 
@@ -30,8 +34,66 @@ cdef enum:
     #: What the frames around a body that is copied may take.
     AROUND = 2048
 
+cdef extern from *:
+    """
+    /* Whether instances are asked for attributes, and given them, as those of `like` are. */
+    #define planning_usual(thing, like) (Py_TYPE(thing)->tp_getattro == PyObject_GenericGetAttr \\
+        && Py_TYPE(thing)->tp_setattro == ((PyTypeObject *)(like))->tp_setattro)
+    """
+    bint planning_usual(object thing, object like)
+
 cdef double look_after = LOOK_AFTER
 cdef object unplanned = UNPLANNED
+cdef object method_type = MethodType
+
+#: What plans go by, of the attributes of a producer.
+cdef tuple NOTED = ("_batch_local", "_channel", "batched", "compression", "exchange", "routing_key", "serializer")
+
+#: The version of the class that was looked at last, and whether the attributes of its instances change only by being
+#: set and deleted.
+cdef unsigned int known_version = 0
+cdef bint known_steady = False
+
+
+cdef bint is_steady(producer) except -1:
+    """Return whether the attributes of *producer* that plans go by change only by being set or deleted, or its class."""
+    global known_version, known_steady
+    cdef unsigned int version = pool_version_of(producer)
+    cdef bint steady
+    if version == known_version:
+        return known_steady
+    # Without a version nobody would see it change.
+    steady = version != 0 and planning_usual(producer, Planned)
+    for name in (*NOTED, "_publish"):
+        for cls in type(producer).__mro__:
+            if name in cls.__dict__:
+                kind = type(cls.__dict__[name])
+                # Of a property nobody knows what it returns the next time.
+                steady = steady and not hasattr(kind, "__set__") and (name == "_publish" or not hasattr(kind, "__get__"))
+                break
+    known_version, known_steady = version, steady
+    return steady
+
+
+cdef class Plans
+
+
+@cython.auto_pickle(False)
+cdef class Planned(Lent):
+    """A producer that has plans; see :class:`kombu._pure.planning.Planned`."""
+
+    cdef public Plans _plans
+    #: Whether no attribute has been set or deleted since the plans noted what they say.
+    cdef bint settled
+
+    def __setattr__(self, name, value):
+        # Afterwards: who looks at the attributes meanwhile sees the old value, and must not rely on it.
+        PyObject_GenericSetAttr(self, name, value)
+        self.settled = False
+
+    def __delattr__(self, name):
+        pool_delattr(self, name)
+        self.settled = False
 
 
 @cython.final
@@ -64,6 +126,12 @@ cdef class Plans:
     cdef Window window
     #: What was published last, since the next is most often like it.
     cdef Recent recent
+    #: What the producer's attributes say, for its class as it was; see ``Planned.settled``.
+    cdef unsigned int version
+    cdef object routing_key
+    cdef object serializer
+    #: Its batches of each thread, if it was ever in one.
+    cdef object batches
 
     def __init__(self, channel, exchange, bint declares, publish_once, dumps):
         self.channel = channel
@@ -95,18 +163,23 @@ cdef class Plans:
 
         Returns ``UNPLANNED``, nothing done, where the publish has to take the long way.
         """
-        if (
-            producer._channel is not self.channel
-            or producer.exchange is not self.exchange
-            or producer.compression
-            or (exchange is not None and type(exchange) is not str)
-            or (self.declared is not None and self.ident not in self.declared)
-            or getattr(producer._publish, "__func__", None) is not self.publish_once
+        if not self.knows(producer):
+            if (
+                producer._channel is not self.channel
+                or producer.exchange is not self.exchange
+                or producer.compression
+                or not self.publishes_once(producer)
+            ):
+                return unplanned
+            if UNDISTURBED and isinstance(producer, Planned):
+                self.take_note(<Planned>producer)
+        if (exchange is not None and type(exchange) is not str) or (
+            self.declared is not None and self.ident not in self.declared
         ):
             return unplanned
         if not content_type:
             if not serializer:
-                serializer = producer.serializer
+                serializer = self.serializer if self.knows(producer) else producer.serializer
             if type(body) is bytes and not serializer:
                 content_type, content_encoding = self.as_bytes
             else:
@@ -117,7 +190,8 @@ cdef class Plans:
         elif not content_encoding:
             content_encoding = "binary"
         if routing_key is None:
-            routing_key = producer.routing_key
+            # Asked again: the encoder may have run anything.
+            routing_key = self.routing_key if self.knows(producer) else producer.routing_key
         plan = self.find(
             producer, routing_key, exchange, delivery_mode or self.exchange.delivery_mode, mandatory, immediate,
             priority, content_type, content_encoding,
@@ -126,7 +200,10 @@ cdef class Plans:
             body = b""
         elif isinstance(body, str) and content_encoding != "utf-8":
             body = body.encode(content_encoding or "utf-8")
-        batch = producer._batch_local.current if producer.batched else None
+        if self.knows(producer):
+            batch = self.batches.current if self.batches is not None else None
+        else:
+            batch = producer._batch_local.current if producer.batched else None
         if batch is not None:
             return batch.publish_planned(self.channel, plan, body, timeout, confirm_timeout)
         if timeout is None:
@@ -138,6 +215,35 @@ cdef class Plans:
                 if self.write(<PublishPlan>plan, body, self.window, confirmation):
                     return confirmation
         return self.channel.publish_planned(plan, body, timeout, confirm_timeout)
+
+    cdef bint knows(self, producer) noexcept:
+        """Return whether what has been noted of *producer* is what its attributes say now."""
+        return (
+            isinstance(producer, Planned) and (<Planned>producer).settled
+            and self.version == pool_version_of(producer) and (<Planned>producer)._plans is self
+        )
+
+    cdef int take_note(self, Planned producer) except -1:
+        """Note what the attributes of *producer* say, which has passed the checks of :meth:`publish`."""
+        if not is_steady(producer):
+            return 0
+        self.version = pool_version_of(producer)
+        # First: whoever sets an attribute from here on takes it back.
+        producer.settled = True
+        self.serializer = producer.serializer
+        self.routing_key = producer.routing_key
+        self.batches = producer._batch_local if producer.batched else None
+        if (
+            producer._channel is not self.channel or producer.exchange is not self.exchange or producer.compression
+            or not self.publishes_once(producer)
+        ):
+            producer.settled = False
+        return 0
+
+    cdef bint publishes_once(self, producer) except -1:
+        """Return whether nobody has put in another ``_publish``, not even one that passes for the same."""
+        method = producer._publish
+        return type(method) is method_type and method.__func__ is self.publish_once
 
     cdef object find(
         self, producer, routing_key, exchange, delivery_mode, mandatory, immediate, priority, content_type,

@@ -187,3 +187,137 @@ def test_a_publish_can_be_replaced_as_any_method(peer, connection):
         producer.publish("x", routing_key="k")
     publish.assert_called_once_with(producer, "x", routing_key="k")
     assert not peer.session().arrived("basic.publish")
+
+
+class Passing:
+    """A wrapper as tracing tools make them: it passes for the function that it calls."""
+
+    def __init__(self, wrapped: Any, called: list[Any]) -> None:
+        self.__wrapped__ = wrapped
+        self._called = called
+
+    def __get__(self, instance: Any, owner: Any) -> Any:
+        return Passing(self.__wrapped__.__get__(instance, owner), self._called)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__wrapped__, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self._called.append(args)
+        return self.__wrapped__(*args, **kwargs)
+
+
+@pytest.mark.parametrize("name", ["publish", "_publish", "_prepare"])
+def test_a_wrapper_that_passes_for_the_method_is_called(peer, connection, monkeypatch, name):
+    called: list[Any] = []
+    producer = kombu.Producer(connection, routing_key="k")
+    for _ in range(2):
+        producer.publish("x")
+    with monkeypatch.context() as patch:
+        patch.setattr(kombu.Producer, name, Passing(kombu.Producer.__dict__[name], called))
+        # Of what was planned before, nothing but _publish is asked for.
+        if name == "_prepare":
+            producer = kombu.Producer(connection, routing_key="k")
+        for _ in range(3):
+            producer.publish("x")
+    assert len(called) == 3
+    producer.publish("x")
+    assert len(called) == 3
+    assert len(looks(peer.session(), 6)) == 6
+
+
+def test_a_method_of_one_producer_is_replaced_and_put_back(peer, producer):
+    called: list[Any] = []
+    plain = producer._publish
+    for _ in range(2):
+        producer.publish(1)
+    producer._publish = lambda *args: called.append(args) or plain(*args)
+    producer.publish(2)
+    assert len(called) == 1
+    del producer._publish
+    producer.publish(3)
+    assert len(called) == 1
+    assert [each[3] for each in looks(peer.session(), 4)] == [b"1", b"1", b"2", b"3"]
+
+
+def test_defaults_of_the_class_count_at_once(peer, connection):
+    class Own(kombu.Producer):
+        serializer = "yaml"
+
+    producer = Own(connection)
+    del producer.routing_key, producer.serializer
+    for _ in range(2):
+        producer.publish({})
+    Own.routing_key = "of the class"
+    producer.publish({})
+    Own.serializer = "json"
+    producer.publish({})
+    producer.serializer = "yaml"
+    producer.publish({})
+    del producer.serializer
+    producer.publish({})
+    seen = looks(peer.session(), 6)
+    assert [each[1] for each in seen] == ["", "", *["of the class"] * 4]
+    assert [each[2]["content_type"].rpartition("/")[2] for each in seen] == [
+        "x-yaml", "x-yaml", "x-yaml", "json", "x-yaml", "json"
+    ]
+
+
+def test_attributes_that_are_made_up_are_asked_for_each_time(peer, connection):
+    class Counting(kombu.Producer):
+        count = 0
+
+        @property
+        def routing_key(self):
+            self.count += 1
+            return f"key {self.count}"
+
+        @routing_key.setter
+        def routing_key(self, value):
+            pass
+
+    class Asking(kombu.Producer):
+        count = 0
+
+        def __getattribute__(self, name):
+            if name == "routing_key":
+                self.count += 1
+                return f"key {self.count}"
+            return super().__getattribute__(name)
+
+    for kind in (Counting, Asking):
+        producer = kind(connection)
+        for _ in range(4):
+            producer.publish("x")
+    keys = [each[1] for each in looks(peer.session(), 8)]
+    for half in (keys[:4], keys[4:]):
+        assert len(set(half)) == 4
+
+
+def test_a_producer_that_keeps_its_attributes_elsewhere(peer, connection):
+    class Own(kombu.Producer):
+        def __setattr__(self, name, value):
+            self.__dict__[name] = value
+
+    producer = Own(connection.channel(), routing_key="k")
+    for key in ("a", "b", "c"):
+        for _ in range(2):
+            producer.publish("x")
+        producer.routing_key = key
+    assert [each[1] for each in looks(peer.session(), 6)] == ["k", "k", "a", "a", "b", "b"]
+
+
+def test_what_the_encoder_changes_counts_for_the_message(peer, producer):
+    class Body:
+        def __init__(self, key: str) -> None:
+            self.key = key
+
+        def __json__(self) -> str:
+            producer.routing_key = self.key
+            return self.key
+
+    for key in "abc":
+        producer.publish(1)
+        producer.publish(Body(key), serializer="json")
+    # The long way, which the first takes, looks at the routing key after that as well.
+    assert [each[1] for each in looks(peer.session(), 6)] == ["k", "a", "a", "b", "b", "c"]
