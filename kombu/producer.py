@@ -143,6 +143,7 @@ class Producer(planning.Planned):
             return exchange.name, maybe_delivery_mode(delivery_mode or exchange.delivery_mode)
         return exchange, maybe_delivery_mode(delivery_mode or self.exchange.delivery_mode)
 
+    @planning.quicken
     def publish(
         self, body: Any, routing_key: str | None = None, delivery_mode: int | str | None = None,
         mandatory: bool = False, immediate: bool = False, priority: int = 0, content_type: str | None = None,
@@ -190,7 +191,7 @@ class Producer(planning.Planned):
             plans is not None and headers is None and declare is None and expiration is None and compression is None
             and not (properties or retry or confirm_callback)
         ):
-            # Most publishes come this way.
+            # Most publishes come this way; those of the compiled core mostly before this function is entered.
             result = plans.publish(
                 self, body, routing_key, delivery_mode, mandatory, immediate, priority, content_type, content_encoding,
                 serializer, exchange, timeout, confirm_timeout,

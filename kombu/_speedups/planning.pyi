@@ -1,9 +1,11 @@
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from .pool import Lent
 
-__all__ = ("LOOK_AFTER", "MOST_PLANS", "UNPLANNED", "Planned", "Plans")
+__all__ = ("LOOK_AFTER", "MOST_PLANS", "UNPLANNED", "Planned", "Plans", "quicken")
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 ABI: int
 LOOK_AFTER: float
@@ -11,7 +13,10 @@ MOST_PLANS: int
 UNPLANNED: object
 
 class Planned(Lent):
-    _plans: Plans | None
+    @property
+    def _plans(self) -> Plans | None: ...
+    @_plans.setter
+    def _plans(self, value: Plans | None) -> None: ...
 
 class Plans:
     channel: Any
@@ -45,3 +50,5 @@ class Plans:
         timeout: float | None,
         confirm_timeout: float | None,
     ) -> Any: ...
+
+def quicken(function: _F) -> _F: ...

@@ -8,6 +8,9 @@ cimport cython
 
 from types import MethodType
 
+from cpython.object cimport PyObject
+from cpython.tuple cimport PyTuple_GET_SIZE
+
 from kombu._speedups.deliveries cimport Deliveries
 from kombu._speedups.objects cimport PyObject_GenericSetAttr, pool_delattr, pool_version_of
 from kombu._speedups.output cimport Writer
@@ -15,7 +18,7 @@ from kombu._speedups.pool cimport Lent
 from kombu._speedups.publish cimport COPIED_BODY, PublishPlan, Span, look
 from kombu._speedups.window cimport Window
 
-__all__ = ("LOOK_AFTER", "MOST_PLANS", "UNPLANNED", "Planned", "Plans")
+__all__ = ("LOOK_AFTER", "MOST_PLANS", "UNPLANNED", "Planned", "Plans", "quicken")
 
 ABI = 1
 
@@ -33,6 +36,15 @@ cdef extern from "posix_socket.h":
 cdef enum:
     #: What the frames around a body that is copied may take.
     AROUND = 2048
+
+cdef extern from "quick_function.h":
+    ctypedef object (*Entry "vectorcallfunc")(object, PyObject *const *, size_t, PyObject *)
+    Entry kombu_quicken(object function, Entry entry) except NULL
+    bint kombu_is_as_made(object function, PyObject *code, PyObject *defaults)
+
+cdef extern from "Python.h":
+    Py_ssize_t PyVectorcall_NARGS(size_t nargsf)
+    PyObject *PyTuple_GET_ITEM(PyObject *tuple, Py_ssize_t index)
 
 cdef extern from *:
     """
@@ -82,9 +94,20 @@ cdef class Plans
 cdef class Planned(Lent):
     """A producer that has plans; see :class:`kombu._pure.planning.Planned`."""
 
-    cdef public Plans _plans
+    cdef Plans plans
     #: Whether no attribute has been set or deleted since the plans noted what they say.
     cdef bint settled
+
+    @property
+    def _plans(self):
+        """What further publishes on the present channel have in common, as :class:`Plans`."""
+        with cython.critical_section(self):
+            return self.plans
+
+    @_plans.setter
+    def _plans(self, Plans value):
+        with cython.critical_section(self):
+            self.plans, value = value, self.plans
 
     def __setattr__(self, name, value):
         # Afterwards: who looks at the attributes meanwhile sees the old value, and must not rely on it.
@@ -163,6 +186,16 @@ cdef class Plans:
 
         Returns ``UNPLANNED``, nothing done, where the publish has to take the long way.
         """
+        return self.serve(
+            producer, body, routing_key, delivery_mode, mandatory, immediate, priority, content_type,
+            content_encoding, serializer, exchange, timeout, confirm_timeout,
+        )
+
+    cdef object serve(
+        self, producer, body, routing_key, delivery_mode, mandatory, immediate, priority, content_type,
+        content_encoding, serializer, exchange, timeout, confirm_timeout,
+    ):
+        """Do what :meth:`publish` says."""
         if not self.knows(producer):
             if (
                 producer._channel is not self.channel
@@ -220,7 +253,7 @@ cdef class Plans:
         """Return whether what has been noted of *producer* is what its attributes say now."""
         return (
             isinstance(producer, Planned) and (<Planned>producer).settled
-            and self.version == pool_version_of(producer) and (<Planned>producer)._plans is self
+            and self.version == pool_version_of(producer) and (<Planned>producer).plans is self
         )
 
     cdef int take_note(self, Planned producer) except -1:
@@ -323,3 +356,109 @@ cdef class Plans:
             if not written:
                 window.take_back(confirmation)
         return written
+
+
+#: The parameters of ``Producer.publish``, which quicken() compares.
+cdef tuple PARAMETERS = (
+    "self", "body", "routing_key", "delivery_mode", "mandatory", "immediate", "priority", "content_type",
+    "content_encoding", "serializer", "headers", "compression", "exchange", "retry", "retry_policy", "declare",
+    "expiration", "timeout", "confirm_timeout", "confirm_callback",
+)
+
+cdef enum:
+    # Their places.
+    SELF = 0
+    BODY = 1
+    ROUTING_KEY = 2
+    DELIVERY_MODE = 3
+    MANDATORY = 4
+    IMMEDIATE = 5
+    PRIORITY = 6
+    CONTENT_TYPE = 7
+    CONTENT_ENCODING = 8
+    SERIALIZER = 9
+    HEADERS = 10
+    COMPRESSION = 11
+    EXCHANGE = 12
+    RETRY = 13
+    RETRY_POLICY = 14
+    DECLARE = 15
+    EXPIRATION = 16
+    TIMEOUT = 17
+    CONFIRM_TIMEOUT = 18
+    CONFIRM_CALLBACK = 19
+    PARAMETER_COUNT = 20
+
+    #: Those from here on have defaults.
+    FIRST_DEFAULT = ROUTING_KEY
+
+#: How the function is called where nothing is planned, its code, its parameters' names and defaults.
+cdef Entry usual = NULL
+cdef object usual_code = None
+cdef tuple usual_names = None
+cdef tuple usual_defaults = None
+
+
+def quicken(function):
+    """Return *function*, ``Producer.publish``; see :func:`kombu._pure.planning.quicken`."""
+    global usual, usual_code, usual_names, usual_defaults
+    code = function.__code__
+    names = code.co_varnames[: code.co_argcount]
+    if names != PARAMETERS or len(function.__defaults__) != PARAMETER_COUNT - FIRST_DEFAULT:
+        raise TypeError(f"publish() has other parameters than the compiled core knows: {', '.join(names)}")
+    usual_code, usual_names, usual_defaults = code, names, function.__defaults__
+    usual = kombu_quicken(function, enter)
+    return function
+
+
+cdef object enter(object function, PyObject *const *args, size_t nargsf, PyObject *kwnames):
+    """Publish where the producer has plans and the arguments are those of most publishes; or call the function."""
+    cdef PyObject *given[PARAMETER_COUNT]
+    cdef Planned producer
+    cdef Plans plans
+    if kombu_is_as_made(function, <PyObject *>usual_code, <PyObject *>usual_defaults) and sort_out(
+        given, args, PyVectorcall_NARGS(nargsf), kwnames
+    ):
+        producer = <Planned>given[SELF]
+        with cython.critical_section(producer):
+            plans = producer.plans
+        if plans is not None:
+            result = plans.serve(
+                producer, <object>given[BODY], <object>given[ROUTING_KEY], <object>given[DELIVERY_MODE],
+                <object>given[MANDATORY], <object>given[IMMEDIATE], <object>given[PRIORITY],
+                <object>given[CONTENT_TYPE], <object>given[CONTENT_ENCODING], <object>given[SERIALIZER],
+                <object>given[EXCHANGE], <object>given[TIMEOUT], <object>given[CONFIRM_TIMEOUT],
+            )
+            if result is not unplanned:
+                return result
+    return usual(function, args, nargsf, kwnames)
+
+
+cdef bint sort_out(PyObject **given, PyObject *const *args, Py_ssize_t count, PyObject *kwnames) noexcept:
+    """Put the arguments where their parameters are; return False for a call that takes the long way, or is wrong."""
+    cdef Py_ssize_t place, index
+    if count < 1 or count > PARAMETER_COUNT or not isinstance(<object>args[SELF], Planned):
+        return False
+    given[BODY] = NULL
+    for place in range(count):
+        given[place] = args[place]
+    for place in range(max(count, <Py_ssize_t>FIRST_DEFAULT), PARAMETER_COUNT):
+        given[place] = PyTuple_GET_ITEM(<PyObject *>usual_defaults, place - FIRST_DEFAULT)
+    if kwnames != NULL:
+        for index in range(PyTuple_GET_SIZE(<object>kwnames)):
+            for place in range(count, PARAMETER_COUNT):
+                # The compiler has made one object of all names that are the same.
+                if PyTuple_GET_ITEM(kwnames, index) == PyTuple_GET_ITEM(<PyObject *>usual_names, place):
+                    given[place] = args[count + index]
+                    break
+            else:
+                return False
+    return (
+        given[BODY] != NULL
+        and is_default(given, HEADERS) and is_default(given, COMPRESSION) and is_default(given, RETRY)
+        and is_default(given, DECLARE) and is_default(given, EXPIRATION) and is_default(given, CONFIRM_CALLBACK)
+    )
+
+
+cdef inline bint is_default(PyObject **given, Py_ssize_t place) noexcept:
+    return given[place] == PyTuple_GET_ITEM(<PyObject *>usual_defaults, place - FIRST_DEFAULT)
