@@ -16,7 +16,7 @@ from .common import maybe_declare
 from .compression import compress
 from .entity import Exchange, Queue, maybe_delivery_mode
 from .exceptions import ConfirmError, OperationalError
-from .serialization import dumps
+from .serialization import dumps, registry
 from .utils.functional import ChannelPromise
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ class Producer(planning.Planned):
             and getattr(channel, "plans_publishes", False) is True and channel.connection is not None
         ):
             declares = bool(self.auto_declare and exchange.name)
-            self._plans = plans = planning.Plans(channel, exchange, declares, _publish_once, dumps)
+            self._plans = plans = planning.Plans(channel, exchange, declares, _publish_once, dumps, registry.settings)
             for window in plans.windows:
                 self._note_window(window)
 

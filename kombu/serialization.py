@@ -205,6 +205,11 @@ class SerializerRegistry:
         """The tables that :meth:`loads` goes by, as they change: decoders, disabled and trusted content types."""
         return self._decoders, self._disabled_content_types, TRUSTED_CONTENT
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What :meth:`dumps` goes by, as it changes: ``_encoders`` and ``_default_encode`` with its content type."""
+        return self.__dict__
+
     def _for_untrusted_content(self, ctype: Any, why: str) -> ContentDisallowed:
         name = parenthesize_alias(self.type_to_name.get(ctype, ctype), ctype)
         return ContentDisallowed(f"Refusing to deserialize {why} content of type {name}")
@@ -274,7 +279,7 @@ def _msgpack_not_available(*args: Any, **kwargs: Any) -> Any:
 
 def register_json() -> None:
     """Register the serializer ``json``; see :mod:`kombu.utils.json`."""
-    registry.register("json", json.dumps, json.decode_text, "application/json", "utf-8")
+    registry.register("json", json.encode_text, json.decode_text, "application/json", "utf-8")
 
 
 def register_pickle() -> None:

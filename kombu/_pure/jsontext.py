@@ -1,11 +1,11 @@
-"""JSON text decoded by the standard library's scanner, with the hook for typed objects only where there may be any."""
+"""JSON text by the standard library: decoded with the hook for typed objects only where there may be any."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-__all__ = ("make_decoder",)
+__all__ = ("make_decoder", "make_encoder")
 
 
 def make_decoder(
@@ -45,3 +45,20 @@ def make_decoder(
         return otherwise(s)
 
     return decode
+
+
+def make_encoder(chunks: Callable[[Any, int], Iterable[str]], otherwise: Callable[[Any], str]) -> Callable[[Any], str]:
+    """Return what encodes an object as JSON text.
+
+    Arguments:
+        chunks: encodes an object, at an indentation, in pieces.
+        otherwise: encodes what is nested too deep for that, or says what is wrong with it.
+    """
+
+    def encode(o: Any) -> str:
+        try:
+            return "".join(chunks(o, 0))
+        except RecursionError:
+            return otherwise(o)
+
+    return encode

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import MethodType
 from typing import Any, TypeVar
 
@@ -38,6 +38,7 @@ class Plans:
         declares: whether that has to have been declared on the connection.
         publish_once: the function that has to be the producer's ``_publish`` still.
         dumps: turns a body and the name of a serializer into content type, content encoding and payload.
+        settings: what *dumps* goes by, as it changes; the compiled core calls the encoders that stand there itself.
 
     Attributes:
         known: plan, which is the channel's own, by (routing key, exchange, delivery mode, mandatory, immediate,
@@ -54,6 +55,7 @@ class Plans:
         declares: bool,
         publish_once: Callable[..., Any],
         dumps: Callable[..., tuple[str, str, Any]],
+        settings: Mapping[str, Any],
     ) -> None:
         self.channel = channel
         self.exchange = exchange

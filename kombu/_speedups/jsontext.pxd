@@ -1,4 +1,4 @@
-"""What decodes a JSON text, for messages to be decoded without a detour."""
+"""What decodes and encodes JSON text, for messages to be so without a detour."""
 
 
 cdef class Decoder:
@@ -9,3 +9,10 @@ cdef class Decoder:
     cdef object otherwise
 
     cdef object decode(self, s)
+
+
+cdef class Encoder:
+    cdef object chunks
+    cdef object otherwise
+
+    cdef object encode(self, o)

@@ -1,9 +1,9 @@
-"""JSON text decoded by the standard library's scanner, compiled; :mod:`kombu._pure.jsontext` is the reference."""
+"""JSON text by the standard library's scanner and encoder; :mod:`kombu._pure.jsontext` is the reference."""
 
 cimport cython
 from libc.string cimport memchr, memcmp
 
-__all__ = ("make_decoder",)
+__all__ = ("make_decoder", "make_encoder")
 
 ABI = 1
 
@@ -79,3 +79,27 @@ def make_decoder(plain, typed, escaped, malformed, otherwise):
     decoder.malformed = malformed
     decoder.otherwise = otherwise
     return decoder
+
+
+@cython.final
+cdef class Encoder:
+    """What :func:`make_encoder` returns."""
+
+    def __call__(self, o):
+        """Encode an object as JSON text."""
+        return self.encode(o)
+
+    cdef object encode(self, o):
+        try:
+            found = self.chunks(o, 0)
+        except RecursionError:
+            return self.otherwise(o)
+        return "".join(found)
+
+
+def make_encoder(chunks, otherwise):
+    """Return what encodes an object as JSON text; see :func:`kombu._pure.jsontext.make_encoder`."""
+    cdef Encoder encoder = Encoder.__new__(Encoder)
+    encoder.chunks = chunks
+    encoder.otherwise = otherwise
+    return encoder

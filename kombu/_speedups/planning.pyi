@@ -32,6 +32,7 @@ class Plans:
         declares: bool,
         publish_once: Callable[..., Any],
         dumps: Callable[..., tuple[str, str, Any]],
+        settings: dict[str, Any],
     ) -> None: ...
     def fits(self, producer: Any) -> bool: ...
     def publish(

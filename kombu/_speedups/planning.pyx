@@ -12,11 +12,14 @@ from cpython.object cimport PyObject
 from cpython.tuple cimport PyTuple_GET_SIZE
 
 from kombu._speedups.deliveries cimport Deliveries
+from kombu._speedups.jsontext cimport Encoder
 from kombu._speedups.objects cimport PyObject_GenericSetAttr, pool_delattr, pool_version_of
 from kombu._speedups.output cimport Writer
 from kombu._speedups.pool cimport Lent
 from kombu._speedups.publish cimport COPIED_BODY, PublishPlan, Span, look
 from kombu._speedups.window cimport Window
+
+from kombu.exceptions import EncodeError, SerializerNotInstalled
 
 __all__ = ("LOOK_AFTER", "MOST_PLANS", "UNPLANNED", "Planned", "Plans", "quicken")
 
@@ -127,6 +130,18 @@ cdef class Recent:
     cdef object plan
 
 
+cdef object encode(encoder, body):
+    """Return *body* encoded, as ``SerializerRegistry.dumps`` does that."""
+    try:
+        if type(encoder) is Encoder:
+            return (<Encoder>encoder).encode(body)
+        return encoder(body)
+    except SerializerNotInstalled:
+        raise
+    except Exception as exc:
+        raise EncodeError(exc) from exc
+
+
 cdef class Plans:
     """The plans of one producer on one channel; see :class:`kombu._pure.planning.Plans`."""
 
@@ -134,6 +149,7 @@ cdef class Plans:
     cdef readonly object exchange
     cdef readonly object publish_once
     cdef readonly object dumps
+    cdef dict settings
     #: What bytes are that no serializer is asked for: content type and encoding.
     cdef tuple as_bytes
     cdef readonly dict known
@@ -156,11 +172,12 @@ cdef class Plans:
     #: Its batches of each thread, if it was ever in one.
     cdef object batches
 
-    def __init__(self, channel, exchange, bint declares, publish_once, dumps):
+    def __init__(self, channel, exchange, bint declares, publish_once, dumps, dict settings not None):
         self.channel = channel
         self.exchange = exchange
         self.publish_once = publish_once
         self.dumps = dumps
+        self.settings = settings
         self.as_bytes = dumps(b"", None)[:2]
         self.known = {}
         window = getattr(channel, "confirm_window", None)
@@ -213,10 +230,22 @@ cdef class Plans:
         if not content_type:
             if not serializer:
                 serializer = self.serializer if self.knows(producer) else producer.serializer
-            if type(body) is bytes and not serializer:
-                content_type, content_encoding = self.as_bytes
+            if not serializer:
+                if type(body) is bytes:
+                    content_type, content_encoding = self.as_bytes
+                elif not isinstance(body, (bytes, str)):
+                    content_type = self.settings["_default_content_type"]
+                    content_encoding = self.settings["_default_content_encoding"]
+                    body = encode(self.settings["_default_encode"], body)
+                else:
+                    content_type, content_encoding, body = self.dumps(body, serializer)
             else:
-                content_type, content_encoding, body = self.dumps(body, serializer)
+                codec = None if serializer == "raw" else (<dict?>self.settings["_encoders"]).get(serializer)
+                if codec is None:
+                    content_type, content_encoding, body = self.dumps(body, serializer)
+                else:
+                    content_type, content_encoding, encoder = codec
+                    body = encode(encoder, body)
         elif isinstance(body, str):
             content_encoding = content_encoding or "utf-8"
             body = body.encode(content_encoding)

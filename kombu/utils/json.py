@@ -99,17 +99,11 @@ def _make_encode() -> Callable[[Any], str]:
     chunks = make(
         None, _encoder.default, json.encoder.encode_basestring_ascii, None, ": ", ", ", False, False, True
     )
-
-    def encode(o: Any) -> str:
-        try:
-            return "".join(chunks(o, 0))
-        except RecursionError:
-            return _encoder.encode(o)
-
-    return encode
+    return _jsontext.make_encoder(chunks, _encoder.encode)
 
 
-_encode = _make_encode()
+#: Does what dumps() does without further arguments; what messages hold is encoded by it.
+encode_text = _make_encode()
 
 
 def _load_otherwise(s: Any) -> Any:
@@ -144,7 +138,7 @@ def dumps(
     TypeError or ValueError for what cannot be encoded.
     """
     if cls is JSONEncoder and _dumps is json.dumps and not kwargs and not default_kwargs:
-        return _encode(s)
+        return encode_text(s)
     return _dumps(s, cls=cls, **{**(default_kwargs or {}), **kwargs})
 
 

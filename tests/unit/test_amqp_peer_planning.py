@@ -12,6 +12,7 @@ from amqp.exceptions import NotFound, RecoverableConnectionError
 
 import kombu
 from clients import Clients
+from kombu import serialization
 from kombu._core import planning
 from patience import PATIENCE, Background, until
 
@@ -321,3 +322,88 @@ def test_what_the_encoder_changes_counts_for_the_message(peer, producer):
         producer.publish(Body(key), serializer="json")
     # The long way, which the first takes, looks at the routing key after that as well.
     assert [each[1] for each in looks(peer.session(), 6)] == ["k", "a", "a", "b", "b", "c"]
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    for name in ("_encoders", "_decoders", "type_to_name", "name_to_type"):
+        monkeypatch.setattr(serialization.registry, name, dict(getattr(serialization.registry, name)))
+    for name in ("_default_encode", "_default_content_type", "_default_content_encoding"):
+        monkeypatch.setattr(serialization.registry, name, getattr(serialization.registry, name))
+    return serialization.registry
+
+
+@pytest.mark.parametrize("serializer", ["own", None])
+def test_what_is_registered_counts_at_once(peer, connection, registry, serializer):
+    def become(mark: str, encoding: str) -> None:
+        registry.register("own", lambda body: f"{mark}{body}".encode(), None, f"x/{mark}", encoding)
+        if serializer is None:
+            registry._set_default_serializer("own")
+
+    producer = kombu.Producer(connection, routing_key="k", serializer=serializer)
+    for mark, encoding in (("a", "binary"), ("b", "utf-8"), ("c", "binary")):
+        become(mark, encoding)
+        for number in range(2):
+            producer.publish(number)
+    if serializer:
+        registry.unregister("own")
+        with pytest.raises(kombu.exceptions.SerializerNotInstalled, match="No encoder installed for own"):
+            producer.publish(1)
+    else:
+        registry._set_default_serializer("json")
+        producer.publish(1)
+    seen = looks(peer.session(), 6)
+    assert [each[3] for each in seen[:6]] == [b"a0", b"a1", b"b0", b"b1", b"c0", b"c1"]
+    assert [(each[2]["content_type"], each[2]["content_encoding"]) for each in seen[:6:2]] == [
+        ("x/a", "binary"), ("x/b", "utf-8"), ("x/c", "binary")
+    ]
+
+
+@pytest.mark.parametrize("serializer", ["own", None])
+def test_errors_of_encoders_are_told_apart(peer, connection, registry, serializer):
+    errors = {
+        "missing": kombu.exceptions.SerializerNotInstalled("no package"), "wrong": ValueError("why"),
+        "stop": KeyboardInterrupt("now"),
+    }
+
+    def encode(body: Any) -> str:
+        if body["error"] in errors:
+            raise errors[body["error"]]
+        return "fine"
+
+    registry.register("own", encode, None, "x/own")
+    registry._set_default_serializer("own")
+    producer = kombu.Producer(connection, routing_key="k", serializer=serializer)
+    for _ in range(2):
+        producer.publish({"error": None})
+    with pytest.raises(kombu.exceptions.SerializerNotInstalled) as missing:
+        producer.publish({"error": "missing"})
+    assert missing.value is errors["missing"]
+    with pytest.raises(kombu.exceptions.EncodeError, match="why") as wrong:
+        producer.publish({"error": "wrong"})
+    assert wrong.value.__cause__ is errors["wrong"]
+    assert wrong.value.args == (errors["wrong"],)
+    with pytest.raises(KeyboardInterrupt):
+        producer.publish({"error": "stop"})
+    producer.publish({"error": None})
+    assert [each[3] for each in looks(peer.session(), 3)] == [b"fine"] * 3
+
+
+def test_bodies_that_need_no_default_serializer(peer, connection):
+    class Octets(bytes):
+        pass
+
+    class Text(str):
+        pass
+
+    producer = kombu.Producer(connection, routing_key="k")
+    for body in (b"b", Octets(b"b"), "t", Text("t")):
+        for _ in range(2):
+            producer.publish(body)
+    for body in (b"b", "t"):
+        producer.publish(body, serializer="raw")
+    seen = looks(peer.session(), 10)
+    assert [each[3] for each in seen] == [b"b"] * 4 + [b"t"] * 4 + [b"b", b"t"]
+    assert [(each[2]["content_type"], each[2]["content_encoding"]) for each in seen[::2]] == [
+        *[("application/data", "binary")] * 2, *[("text/plain", "utf-8")] * 2, ("application/data", "binary")
+    ]

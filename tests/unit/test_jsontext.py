@@ -1,4 +1,4 @@
-"""Decoding JSON text: with the hook wherever a typed object may be, as the standard library does, on both cores."""
+"""JSON text, on both cores: decoded with the hook wherever a typed object may be, as the standard library does."""
 
 from __future__ import annotations
 
@@ -139,3 +139,24 @@ def test_an_error_of_the_hook_is_raised_once_as_it_is(core):
 def test_too_deep_a_text_is_a_recursion_error(core):
     with pytest.raises(RecursionError):
         Decoder(core).decode("[" * 100_000)
+
+
+@pytest.mark.parametrize("pieces", [(), ("whole",), ("in ", "many ", "pieces"), ["a", "list"]])
+def test_pieces_are_put_together(core, pieces):
+    encode = core.jsontext.make_encoder(lambda o, indent: pieces if (o, indent) == ("o", 0) else None, None)
+    assert encode("o") == "".join(pieces)
+
+
+def test_what_is_nested_too_deep_is_encoded_otherwise(core):
+    def chunks(o: Any, indent: int) -> Any:
+        raise RecursionError("too deep")
+
+    assert core.jsontext.make_encoder(chunks, lambda o: f"otherwise {o}")(1) == "otherwise 1"
+
+
+def test_other_errors_of_the_encoder_come_out(core):
+    def chunks(o: Any, indent: int) -> Any:
+        raise TypeError(f"not {o}")
+
+    with pytest.raises(TypeError, match="not 1"):
+        core.jsontext.make_encoder(chunks, None)(1)
