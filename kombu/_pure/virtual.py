@@ -12,7 +12,7 @@ from typing import Any
 
 from kombu._pure.message import Message as _Message
 
-__all__ = ("Base64", "Delivery", "Message", "MessageChannel", "MessageConnection", "Unsettled")
+__all__ = ("Base64", "Delivered", "Delivery", "Message", "MessageChannel", "MessageConnection", "Unsettled")
 
 
 class Base64:
@@ -42,6 +42,9 @@ class Message(_Message):
     """
 
     __module__ = "kombu.transport.virtual.message"
+
+    #: The queue that it came out of, where the broker is in memory.
+    _queue: str | None = None
 
     def __init__(self, payload: dict[str, Any], channel: Any = None, **kwargs: Any) -> None:
         self._raw = payload
@@ -79,10 +82,22 @@ class Message(_Message):
         }
 
 
+class Delivered(dict[Any, Any]):
+    """Messages by delivery tag, oldest first.
+
+    ``restored`` says whether they have been put back already; a plain dict takes no attributes.
+    """
+
+    __slots__ = ("restored",)
+
+    def __init__(self) -> None:
+        self.restored = False
+
+
 class Unsettled:
     """Keep messages that are delivered and not yet acknowledged, by delivery tag, and limit their number.
 
-    A subclass sets ``_delivered`` (an ordered dict, oldest first), ``_dirty`` (a set), and the methods that add to
+    A subclass sets ``_delivered`` (a :class:`Delivered`), ``_dirty`` (a set), and the methods that add to
     them: ``_quick_append`` and ``_quick_ack``.
     """
 

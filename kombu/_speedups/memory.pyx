@@ -4,13 +4,31 @@ cimport cython
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 
-from kombu._speedups.virtual cimport Delivery, augment_message, is_function, make_message
+from kombu._speedups.objects cimport pool_version_of
+from kombu._speedups.virtual cimport (
+    Delivery,
+    Known,
+    KnownUnsettled,
+    Message,
+    Noted,
+    add_delivered,
+    has_room,
+    is_base64,
+    is_function,
+    is_steady,
+    known_of,
+    known_unsettled,
+    lay_route,
+    make_message,
+    to_base64,
+)
 
 from collections import deque
 from os import urandom
 from queue import Empty
 
 from kombu._speedups.virtual import MessageChannel, MessageConnection
+from kombu._speedups.virtual import Noted as _Noted
 
 __all__ = ("Layout", "MemoryChannel", "MemoryConnection", "MessageQueue")
 
@@ -156,71 +174,8 @@ cdef object take_from(MessageQueue queue):
     return None
 
 
-cdef int put(object channel, object queue, object message) except -1:
-    if "routed" in message:
-        message = channel._another(message)
-    message["routed"] = True
-    target = channel.queues.get(queue)
-    if target is None:
-        target = channel._queue_for(queue)
-    if type(target) is MessageQueue and not (<MessageQueue>target).max_priority:
-        (<MessageQueue>target).levels[0].append(message)
-    else:
-        target.put(message, channel._get_message_priority(message) if target.max_priority else 0)
-    arrivals = channel._arrivals
-    if arrivals._waiting:
-        arrivals.notify(queue)
-    return 0
-
-
-cdef int prepare(object channel, object message, object exchange, object routing_key) except -1:
-    if channel.closed:
-        channel._check_open("publish a message")
-    augment = channel._inplace_augment_message
-    if is_function(augment, plain_augment):
-        augment_message(channel, message, exchange, routing_key)
-    else:
-        augment(message, exchange, routing_key)
-    return 0
-
-
-cdef object publish(object channel, object message, object exchange, object routing_key):
-    """Put a message into the queue that *routing_key* names."""
-    prepare(channel, message, exchange, routing_key)
-    put(channel, routing_key, message)
-
-
-cdef tuple next_message(object channel):
-    cdef tuple queues
-    cdef Py_ssize_t count, index, start, turn
-    cdef bint is_plain
-    if not (channel._consumers and channel.qos.can_consume()):
-        return None
-    get = channel._get
-    is_plain = is_function(get, plain_get)
-    queues = tuple(channel._active_queues)
-    count = len(queues)
-    start = channel._position
-    for index in range(start, start + count):
-        turn = index % count
-        queue = queues[turn]
-        found = channel.queues.get(queue) if is_plain else None
-        if type(found) is MessageQueue:
-            message = take_from(<MessageQueue>found)
-            if message is None:
-                continue
-        else:
-            try:
-                message = get(queue)
-            except Empty:
-                continue
-        if turn + 1 != start:
-            channel._position = turn + 1
-        return message, queue
-    return None
-
-
 @cython.final
+@cython.auto_pickle(False)
 cdef class Layout:
     """A message but for its body, and where it is published to; see :class:`kombu._pure.memory.Layout`."""
 
@@ -230,6 +185,10 @@ cdef class Layout:
     cdef readonly object routing_key
     cdef readonly object mandatory
     cdef readonly object immediate
+    # What stands in the queue, but for the body, the delivery tag and what each message needs a dict of its own for.
+    cdef dict routed
+    cdef dict properties
+    cdef dict delivery_info
 
     def __init__(self, channel_id, dict message not None, exchange, routing_key, mandatory, immediate):
         self.channel_id = channel_id
@@ -238,9 +197,176 @@ cdef class Layout:
         self.routing_key = routing_key
         self.mandatory = mandatory
         self.immediate = immediate
+        self.delivery_info = {"exchange": exchange, "routing_key": routing_key}
+        self.properties = {**message["properties"], "body_encoding": "base64", "delivery_tag": None}
+        self.routed = {**message, "routed": True}
+
+    cdef dict encoded(self, body):
+        """Return the message as it stands in the queue, in base64."""
+        cdef dict message = self.routed.copy()
+        cdef dict properties = self.properties.copy()
+        properties["delivery_info"] = self.delivery_info.copy()
+        properties["delivery_tag"] = tags.next()
+        message["body"] = to_base64(body)
+        message["headers"] = {}
+        message["properties"] = properties
+        return message
 
 
-class MemoryChannel(MessageChannel):
+@cython.final
+@cython.auto_pickle(False)
+cdef class KnownChannel(Known):
+    """What is known of a channel."""
+
+    #: Whether messages get into a queue, or out of it, by methods that are ours.
+    cdef bint puts
+    cdef bint gets
+    #: Whether a message is looked for by a method that is ours.
+    cdef bint polls
+    #: Whether their bodies are put down in base64, or what the codecs have by that name.
+    cdef bint in_base64
+    #: Whether they are made for a consumer, and acknowledged, by methods that are ours.
+    cdef bint makes
+    cdef bint acks
+    cdef bint closed
+    cdef dict queues
+    cdef dict codecs
+    cdef object arrivals
+    cdef object consumers
+    cdef object active_queues
+    #: None before it has been used.
+    cdef object qos
+
+
+cdef KnownChannel known_channel(object channel):
+    """Return what is known of a channel; None where that can change unseen."""
+    cdef object found
+    if not isinstance(channel, Noted):
+        return None
+    found = known_of(<Noted>channel)
+    return <KnownChannel>found if type(found) is KnownChannel else look_at_channel(<Noted>channel)
+
+
+cdef KnownChannel look_at_channel(Noted channel):
+    """Find out about a channel; None where that can change unseen."""
+    cdef KnownChannel known = KnownChannel.__new__(KnownChannel)
+    cdef uint64_t changes = channel.count_changes()
+    cdef object kind = type(channel)
+    codecs = getattr(channel, "codecs", None)
+    # Now that something has been looked up.
+    known.version = pool_version_of(channel)
+    queues, known.arrivals = getattr(channel, "queues", None), getattr(channel, "_arrivals", None)
+    known.consumers, known.active_queues = getattr(channel, "_consumers", None), getattr(channel, "_active_queues", None)
+    known.closed, known.qos = getattr(channel, "closed", True), getattr(channel, "_qos", None)
+    if not (type(codecs) is dict and type(queues) is dict and is_steady(kind, STATE) and kind.qos is plain_qos):
+        return None
+    known.queues, known.codecs = queues, codecs
+    known.in_base64 = (
+        getattr(channel, "body_encoding", None) == "base64" and is_function(channel.encode_body, plain_encode)
+        and is_function(channel._inplace_augment_message, plain_augment)
+        and is_function(channel._next_delivery_tag, plain_tag)
+    )
+    known.puts = is_function(channel.basic_publish, plain_publish) and is_function(channel._put, plain_put)
+    known.gets = is_function(channel._get, plain_get)
+    known.polls = known.gets and is_function(channel.drain_events, plain_drain)
+    known.makes = (
+        channel.Message is Message and is_function(channel.decode_body, plain_decode)
+        and is_function(channel._take_delivery, plain_take)
+    )
+    known.acks = is_function(channel.basic_ack, plain_ack)
+    if not known.version or known.version != pool_version_of(channel):
+        return None
+    channel.keep(known, changes)
+    return known
+
+
+#: What else of a channel is known, besides its methods.
+cdef tuple STATE = (
+    "Message", "_active_queues", "_arrivals", "_consumers", "_qos", "body_encoding", "closed", "codecs", "queues",
+)
+
+
+cdef int put(object channel, dict queues, object arrivals, object queue, object message) except -1:
+    target = queues.get(queue)
+    if target is None:
+        target = channel._queue_for(queue)
+    if type(target) is MessageQueue and not (<MessageQueue>target).max_priority:
+        (<MessageQueue>target).levels[0].append(message)
+    else:
+        target.put(message, channel._get_message_priority(message) if target.max_priority else 0)
+    if arrivals._waiting:
+        arrivals.notify(queue)
+    return 0
+
+
+cdef tuple next_message(object channel, KnownChannel known):
+    """Do what ``_next_message()`` says; *known* may be None."""
+    cdef tuple queues
+    cdef Py_ssize_t count, index, start, turn
+    cdef KnownUnsettled qos
+    if known is None or not known.gets:
+        return search(channel)
+    if not known.consumers:
+        return None
+    qos = known_unsettled(known.qos)
+    if not (has_room(qos) if qos is not None else channel.qos.can_consume()):
+        return None
+    queues = tuple(known.active_queues)
+    count = len(queues)
+    start = channel._position
+    for index in range(start, start + count):
+        turn = index % count
+        queue = queues[turn]
+        found = known.queues.get(queue)
+        if type(found) is not MessageQueue:
+            return search(channel)
+        message = take_from(<MessageQueue>found)
+        if message is not None:
+            if turn + 1 != start:
+                channel._position = turn + 1
+            return message, queue
+    return None
+
+
+cdef tuple search(object channel):
+    """Do what ``_next_message()`` says, for channels that have methods of their own."""
+    cdef tuple queues
+    cdef Py_ssize_t count, index, turn
+    if not (channel._consumers and channel.qos.can_consume()):
+        return None
+    get = channel._get
+    queues = tuple(channel._active_queues)
+    count = len(queues)
+    for index in range(channel._position, channel._position + count):
+        turn = index % count
+        try:
+            message = get(queues[turn])
+        except Empty:
+            continue
+        channel._position = turn + 1
+        return message, queues[turn]
+    return None
+
+
+cdef object take_delivery(object channel, KnownChannel known, object payload, object queue, bint no_ack):
+    """Do what ``_take_delivery()`` says; *known* may be None."""
+    cdef bint makes = known is not None and known.makes
+    cdef KnownUnsettled qos
+    message = make_message(channel, payload, known.codecs if makes else None)
+    if type(message) is Message:
+        (<Message>message)._queue = queue
+    else:
+        message._queue = queue
+    if not no_ack:
+        qos = known_unsettled(known.qos) if makes else None
+        if qos is not None and type(message) is Message:
+            add_delivered(qos, message, (<Message>message).delivery_tag)
+        else:
+            channel.qos.append(message, message.delivery_tag)
+    return message
+
+
+class MemoryChannel(_Noted, MessageChannel):
     """What the channel of the broker in memory does; see :class:`kombu._pure.memory.MemoryChannel`."""
 
     #: Index of the consumed queue whose turn it is.
@@ -262,17 +388,20 @@ class MemoryChannel(MessageChannel):
 
     def publish_planned(self, Layout plan not None, body, timeout=None, confirm_timeout=None):
         """Publish *body* as it was planned; see :meth:`basic_publish`."""
-        cdef dict message = plan.message.copy()
-        cdef dict properties = (<dict>message["properties"]).copy()
+        cdef KnownChannel known = known_channel(self)
+        cdef dict message
+        if (
+            known is not None and known.puts and known.in_base64 and not known.closed and not plan.exchange
+            and is_base64(known.codecs)
+        ):
+            # Which takes none of the keywords.
+            put(self, known.queues, known.arrivals, plan.routing_key, plan.encoded(body))
+            return None
+        message = plan.message.copy()
         message["body"] = body
         message["headers"] = {}
-        message["properties"] = properties
-        properties["delivery_info"] = {}
-        own = self.basic_publish
-        if is_function(own, plain_publish) and not plan.exchange and is_function(self._put, plain_put):
-            # Which takes none of the keywords.
-            return publish(self, message, plan.exchange, plan.routing_key)
-        return own(
+        message["properties"] = {**message["properties"], "delivery_info": {}}
+        return self.basic_publish(
             message, exchange=plan.exchange, routing_key=plan.routing_key, mandatory=plan.mandatory,
             immediate=plan.immediate, timeout=timeout, confirm_timeout=confirm_timeout,
         )
@@ -285,20 +414,22 @@ class MemoryChannel(MessageChannel):
         Raises:
             amqp.RecoverableConnectionError: The channel is closed.
         """
+        cdef KnownChannel known = known_channel(self)
+        if known is None or not known.in_base64 or known.closed or not is_base64(known.codecs):
+            return publish(self, message, exchange, routing_key, **kwargs)
+        lay_route(message, to_base64(message["body"]), "base64", tags.next(), exchange, routing_key)
         if exchange:
-            prepare(self, message, exchange, routing_key)
             return self.typeof(exchange).deliver(message, exchange, routing_key, **kwargs)
-        own_put = self._put
-        if is_function(own_put, plain_put):
-            return publish(self, message, exchange, routing_key)
-        prepare(self, message, exchange, routing_key)
-        return own_put(routing_key, message, **kwargs)
+        return self._put(routing_key, message, **kwargs)
 
     def _next_delivery_tag(self):
         return tags.next()
 
     def _put(self, queue, message, **kwargs):
-        put(self, queue, message)
+        if "routed" in message:
+            message = self._another(message)
+        message["routed"] = True
+        put(self, self.queues, self._arrivals, queue, message)
 
     def _another(self, message):
         """Copy a message that is in one queue already, for another.
@@ -323,7 +454,7 @@ class MemoryChannel(MessageChannel):
         Raises:
             queue.Empty: There is none, or the prefetch limit is reached.
         """
-        found = next_message(self)
+        found = next_message(self, known_channel(self))
         if found is None:
             raise Empty()
         message, queue = found
@@ -333,14 +464,10 @@ class MemoryChannel(MessageChannel):
 
     def _next_message(self):
         """Take a message of the queue whose turn it is, and return it with the queue's name; None if there is none."""
-        return next_message(self)
+        return next_message(self, known_channel(self))
 
     def _take_delivery(self, raw_message, queue, no_ack):
-        message = make_message(self, raw_message)
-        message._queue = queue
-        if not no_ack:
-            self.qos.append(message, message.delivery_tag)
-        return message
+        return take_delivery(self, known_channel(self), raw_message, queue, no_ack)
 
     def basic_ack(self, delivery_tag, multiple=False):
         """Acknowledge a message.
@@ -348,6 +475,15 @@ class MemoryChannel(MessageChannel):
         Raises:
             amqp.RecoverableConnectionError: The channel is closed; the message has left it.
         """
+        cdef KnownChannel known = known_channel(self)
+        cdef KnownUnsettled unsettled
+        if known is not None and not known.closed:
+            unsettled = known_unsettled(known.qos)
+            if unsettled is not None:
+                unsettled.dirty.add(delivery_tag)
+                if unsettled.limit:
+                    self.connection.wake()
+                return
         if self.closed:
             self._check_open("acknowledge delivery tag {!r}", delivery_tag)
         qos = self.qos
@@ -357,48 +493,105 @@ class MemoryChannel(MessageChannel):
             self.connection.wake()
 
 
+cdef object publish = MessageChannel.basic_publish
 cdef object plain_get = MemoryChannel._get
 cdef object plain_put = MemoryChannel._put
 cdef object plain_publish = MemoryChannel.basic_publish
 cdef object plain_prepare = MemoryChannel.prepare_message
 cdef object plain_augment = MemoryChannel._inplace_augment_message
+cdef object plain_encode = MemoryChannel.encode_body
+cdef object plain_decode = MemoryChannel.decode_body
 cdef object plain_drain = MemoryChannel.drain_events
+cdef object plain_tag = MemoryChannel._next_delivery_tag
+cdef object plain_take = MemoryChannel._take_delivery
+cdef object plain_ack = MemoryChannel.basic_ack
+cdef object plain_qos = MemoryChannel.qos
 cdef object plain_deliver = MessageConnection._deliver
 
 
-cdef bint deliver_next(object transport) except -1:
+@cython.final
+@cython.auto_pickle(False)
+cdef class KnownConnection(Known):
+    """What is known of a connection."""
+
+    #: Whether the cycle of its channels is the one that polls them as we do here.
+    cdef bint cycles
+    #: Whether what was found is delivered by a method that is ours.
+    cdef bint delivers
+    cdef bint closed
+    cdef object cycle
+    cdef object at_rest
+    cdef object callbacks
+
+
+cdef KnownConnection known_connection(object connection):
+    """Return what is known of a connection; None where that can change unseen."""
+    cdef object found
+    if not isinstance(connection, Noted):
+        return None
+    found = known_of(<Noted>connection)
+    return <KnownConnection>found if type(found) is KnownConnection else look_at_connection(<Noted>connection)
+
+
+cdef KnownConnection look_at_connection(Noted connection):
+    """Find out about a connection; None where that can change unseen."""
+    cdef KnownConnection known = KnownConnection.__new__(KnownConnection)
+    cdef uint64_t changes = connection.count_changes()
+    known.cycle = getattr(connection, "cycle", None)
+    # Now that something has been looked up.
+    known.version = pool_version_of(connection)
+    known.cycles = known.cycle is not None and known.cycle is connection._own_cycle
+    known.at_rest, known.closed = connection._at_rest, connection._connection_closed
+    known.callbacks = connection._callbacks
+    known.delivers = is_function(connection._deliver, plain_deliver)
+    if (
+        not is_steady(type(connection), ("_at_rest", "_callbacks", "_connection_closed", "_own_cycle", "cycle"))
+        or not known.version or known.version != pool_version_of(connection)
+    ):
+        return None
+    connection.keep(known, changes)
+    return known
+
+
+cdef bint deliver_next(object connection, KnownConnection known) except -1:
+    """Do what ``_deliver_next()`` says; *known* may be None."""
     cdef tuple channels
     cdef Delivery delivery
+    cdef KnownChannel channel_known
     cdef Py_ssize_t count, index, start, turn
-    cycle = transport.cycle
-    if cycle is not transport._own_cycle:
+    if known is None or not known.cycles:
         return False
+    cycle = known.cycle
     channels = tuple(cycle.resources)
     count = len(channels)
     start = cycle.pos
     for index in range(start, start + count):
         turn = index % count
         channel = channels[turn]
-        if not (is_function(channel.drain_events, plain_drain) and is_function(channel._get, plain_get)):
+        channel_known = known_channel(channel)
+        if channel_known is None or not channel_known.polls:
             # It has its turn, which the cycle gives it.
             return False
-        found = next_message(channel)
+        found = next_message(channel, channel_known)
         if found is not None:
             if turn + 1 != start:
                 cycle.pos = turn + 1
             message, queue = found
-            deliver = transport._deliver
-            callback = transport._callbacks.get(queue) if is_function(deliver, plain_deliver) else None
-            if type(callback) is Delivery:
-                delivery = <Delivery>callback
-                delivery.callback(delivery.channel._take_delivery(message, delivery.queue, delivery.no_ack))
+            callback = known.callbacks.get(queue) if known.delivers else None
+            if type(callback) is not Delivery:
+                connection._deliver(message, queue)
+                return True
+            delivery = <Delivery>callback
+            if delivery.channel is channel and channel_known.makes:
+                taken = take_delivery(channel, channel_known, message, delivery.queue, delivery.no_ack)
             else:
-                deliver(message, queue)
+                taken = delivery.channel._take_delivery(message, delivery.queue, delivery.no_ack)
+            delivery.hand_over(taken)
             return True
     return False
 
 
-class MemoryConnection:
+class MemoryConnection(_Noted):
     """How the connection to the broker in memory delivers what waits."""
 
     #: The cycle that polls the channels in turn as we do here; None if that is replaced.
@@ -406,12 +599,15 @@ class MemoryConnection:
 
     def _drain_now(self, timeout, max_events):
         """Do what ``drain_events`` does, which is called only if there is more to it than to deliver a message."""
-        if max_events == 1 and not self._at_rest and not self._connection_closed and deliver_next(self):
-            if self._at_rest and not self._more_waits():
-                self._rest()
-            return 1
+        cdef KnownConnection known
+        if max_events == 1:
+            known = known_connection(self)
+            if known is not None and not known.closed and not known.at_rest and deliver_next(self, known):
+                if known.at_rest and not self._more_waits():
+                    self._rest()
+                return 1
         return self.drain_events(self, timeout, max_events)
 
     def _deliver_next(self):
         """Deliver a message if one waits for a channel that has it delivered as channels here do."""
-        return deliver_next(self)
+        return deliver_next(self, known_connection(self))

@@ -1,10 +1,45 @@
-"""The messages of an emulated broker and who delivers them, for the broker in memory."""
+"""The messages of an emulated broker, who delivers them and what is known of that, for the broker in memory."""
+
+from libc.stdint cimport uint64_t
 
 from kombu._speedups.message cimport Message as CoreMessage
 
 
+cdef class Known:
+    #: That of the class, which has another once it or one of its bases has changed.
+    cdef unsigned int version
+
+
+cdef class Noted:
+    cdef uint64_t changes
+    cdef object known
+
+    cdef int forget(self) except -1
+    cdef uint64_t count_changes(self) noexcept
+    cdef int keep(self, Known known, uint64_t changes) except -1
+
+
+cdef object known_of(Noted noted)
+cdef bint is_steady(object kind, tuple names) except -1
+
+
+cdef class KnownUnsettled(Known):
+    #: Whether it keeps messages in the dict and the set below, by methods that are ours.
+    cdef bint is_plain
+    cdef Py_ssize_t limit
+    cdef dict delivered
+    cdef set dirty
+
+
+cdef KnownUnsettled known_unsettled(object qos)
+cdef bint has_room(KnownUnsettled known) except -1
+cdef int add_delivered(KnownUnsettled known, object message, object delivery_tag) except -1
+
+
 cdef class Message(CoreMessage):
-    pass
+    #: The payload that it was made of, and the queue that it came out of where the broker is in memory.
+    cdef public object _raw
+    cdef public object _queue
 
 
 cdef class Delivery:
@@ -13,10 +48,17 @@ cdef class Delivery:
     cdef readonly object no_ack
     cdef readonly object callback
 
+    cdef int hand_over(self, object message) except -1
 
-cdef object make_message(object channel, object payload)
 
-cdef int augment_message(object channel, object message, object exchange, object routing_key) except -1
+cdef object to_base64(s)
+cdef bint is_base64(dict codecs) except -1
+
+cdef object make_message(object channel, object payload, dict codecs)
+
+cdef int lay_route(
+    object message, object body, object encoding, object delivery_tag, object exchange, object routing_key
+) except -1
 
 #: Whether a bound method is that of *function*.
 cdef bint is_function(object method, object function) noexcept

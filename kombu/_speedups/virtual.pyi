@@ -2,7 +2,7 @@ from typing import Any
 
 from kombu._speedups.message import Message as _Message
 
-__all__ = ("Base64", "Delivery", "Message", "MessageChannel", "MessageConnection", "Unsettled")
+__all__ = ("Base64", "Delivered", "Delivery", "Message", "MessageChannel", "MessageConnection", "Unsettled")
 
 ABI: int
 
@@ -11,8 +11,14 @@ class Base64:
     def decode(self, s: Any) -> bytes: ...
 
 class Message(_Message):
+    _raw: Any
+    _queue: str | None
     def __init__(self, payload: dict[str, Any], channel: Any = None, **kwargs: Any) -> None: ...
     def serializable(self) -> dict[str, Any]: ...
+
+class Delivered(dict[Any, Any]):
+    restored: bool
+    def __init__(self) -> None: ...
 
 class Unsettled:
     prefetch_count: int

@@ -4,27 +4,126 @@ Whatever a transport of a third party may replace is called by its name here, to
 """
 
 cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
+from libc.stdint cimport uint64_t
+from libc.string cimport memcpy
 
+from kombu._speedups.dispatch cimport Dispatcher
 from kombu._speedups.message cimport Message as CoreMessage
-from kombu._speedups.objects cimport allow_changes
+from kombu._speedups.objects cimport PyObject_GenericSetAttr, allow_changes, pool_delattr, pool_version_of
 
 from binascii import a2b_base64, b2a_base64
 from sys import exc_info
 
-__all__ = ("Base64", "Delivery", "Message", "MessageChannel", "MessageConnection", "Unsettled")
+__all__ = ("Base64", "Delivered", "Delivery", "Message", "MessageChannel", "MessageConnection", "Unsettled")
 
 ABI = 1
 
 cdef extern from "Python.h":
     bint PyMethod_Check(object)
     PyObject *PyMethod_GET_FUNCTION(object)
+    object PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
+    void *PyUnicode_DATA(object text)
     ctypedef struct PyTypeObject:
         const char *tp_name
 
 
 cdef bint is_function(object method, object function) noexcept:
     return PyMethod_Check(method) and PyMethod_GET_FUNCTION(method) == <PyObject *>function
+
+
+cdef object MISSING = object()
+
+#: The attributes that what is known of a channel, of its QoS and of a connection consists of.
+cdef frozenset WATCHED = frozenset((
+    "Message", "_active_queues", "_arrivals", "_at_rest", "_callbacks", "_connection_closed", "_consumers", "_deliver",
+    "_delivered", "_dirty", "_flush", "_get", "_inplace_augment_message", "_next_delivery_tag", "_own_cycle", "_put",
+    "_qos", "_quick_ack", "_quick_append", "_take_delivery", "ack", "append", "basic_ack", "basic_publish",
+    "body_encoding", "can_consume", "closed", "codecs", "cycle", "decode_body", "drain_events", "encode_body",
+    "prefetch_count", "queues",
+))
+
+
+@cython.auto_pickle(False)
+cdef class Known:
+    """What is known of an object whose class is of *version*; never changed, so that no lock is needed to read it."""
+
+
+@cython.auto_pickle(False)
+cdef class Noted:
+    """Noted()
+--
+
+    What notes that an attribute has been set or deleted, so that what is known of them holds until then.
+
+    To ask an object for each of the attributes that decide what becomes of a message takes longer than to do it.
+    What is set past ``setattr()``, in the ``__dict__`` of the object, is not noted.
+    """
+
+    def __setattr__(self, name, value):
+        PyObject_GenericSetAttr(self, name, value)
+        if name in WATCHED:
+            self.forget()
+
+    def __delattr__(self, name):
+        pool_delattr(self, name)
+        if name in WATCHED:
+            self.forget()
+
+    def __getstate__(self):
+        # What is known of an object is not so of its copy.
+        return vars(self)
+
+    cdef int forget(self) except -1:
+        known = None
+        with cython.critical_section(self):
+            self.changes += 1
+            # Let go after this, since that may run code of anyone's.
+            self.known, known = known, self.known
+        return 0
+
+    cdef uint64_t count_changes(self) noexcept:
+        with cython.critical_section(self):
+            return self.changes
+
+    cdef int keep(self, Known known, uint64_t changes) except -1:
+        """Keep what was found out since there were so many *changes*, if there are no more by now."""
+        cdef object kept = known
+        with cython.critical_section(self):
+            if self.changes == changes:
+                self.known, kept = kept, self.known
+        return 0
+
+
+cdef object known_of(Noted noted):
+    """Return what is known of an object: a :class:`Known`, or None if it has to be looked at."""
+    with cython.critical_section(noted):
+        known = noted.known
+    if known is None or (<Known>known).version != pool_version_of(noted):
+        return None
+    return known
+
+
+cdef object plain_setattr = Noted.__setattr__
+cdef object plain_delattr = Noted.__delattr__
+
+
+cdef bint is_steady(object kind, tuple names) except -1:
+    """Return whether attributes of such objects stay what they are until they are set: none of them is computed."""
+    if (
+        kind.__getattribute__ is not object.__getattribute__ or hasattr(kind, "__getattr__")
+        or kind.__setattr__ is not plain_setattr or kind.__delattr__ is not plain_delattr
+    ):
+        return False
+    for name in names:
+        for base in kind.__mro__:
+            found = base.__dict__.get(name, MISSING)
+            if found is not MISSING:
+                if hasattr(type(found), "__get__"):
+                    return False
+                break
+    return True
 
 
 class Base64:
@@ -46,7 +145,19 @@ class Base64:
 
 
 cdef object to_base64(s):
-    return b2a_base64(s.encode() if isinstance(s, str) else s, newline=False).decode("ascii")
+    cdef bytes made = b2a_base64(s.encode() if isinstance(s, str) else s, newline=False)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(made)
+    if not size:
+        return ""
+    # Which is ASCII, without looking at each octet again.
+    text = PyUnicode_New(size, 127)
+    memcpy(PyUnicode_DATA(text), PyBytes_AS_STRING(made), size)
+    return text
+
+
+cdef bint is_base64(dict codecs) except -1:
+    """Return whether the codec that *codecs* have for base64 is ours."""
+    return type(codecs.get("base64")) is Base64
 
 
 cdef object from_base64(s):
@@ -91,6 +202,13 @@ cdef class Message(CoreMessage):
             **kwargs,
         )
 
+    def __getstate__(self):
+        extra, fields = CoreMessage.__getstate__(self)
+        extra["_raw"] = self._raw
+        if self._queue is not None:
+            extra["_queue"] = self._queue
+        return extra, fields
+
     def serializable(self):
         """Return the message in the layout of its payload, to be put into a queue again or saved.
 
@@ -114,10 +232,13 @@ cdef class Message(CoreMessage):
 allow_changes(Message)
 
 
-cdef object make_message(object channel, object payload):
-    """Return *payload* as a message of the channel's class, as ``channel.Message(payload, channel=channel)`` does."""
+cdef object make_message(object channel, object payload, dict codecs):
+    """Return *payload* as a message of the channel's class, as ``channel.Message(payload, channel=channel)`` does.
+
+    *codecs* are the channel's where it is known to have our class of messages and our ``decode_body``, otherwise None.
+    """
     cdef Message self
-    kind = channel.Message
+    kind = Message if codecs is not None else channel.Message
     headers = item(payload, "headers")
     if kind is not Message or (headers and item(headers, "compression")):
         return kind(payload, channel=channel)
@@ -125,11 +246,14 @@ cdef object make_message(object channel, object payload):
     body = item(payload, "body")
     if body:
         encoding = item(properties, "body_encoding")
-        decode = channel.decode_body
-        if encoding == "base64" and is_function(decode, plain_decode) and type(channel.codecs.get(encoding)) is Base64:
+        if codecs is None:
+            decode = channel.decode_body
+            if is_function(decode, plain_decode):
+                codecs = channel.codecs
+        if codecs is not None and encoding == "base64" and is_base64(codecs):
             body = from_base64(body)
         else:
-            body = decode(body, encoding)
+            body = channel.decode_body(body, encoding)
     self = Message.__new__(Message)
     if isinstance(body, str):
         try:
@@ -149,7 +273,16 @@ cdef object make_message(object channel, object payload):
     return self
 
 
-class Unsettled:
+class Delivered(dict):
+    """Messages by delivery tag, oldest first; see :class:`kombu._pure.virtual.Delivered`."""
+
+    __slots__ = ("restored",)
+
+    def __init__(self):
+        self.restored = False
+
+
+class Unsettled(Noted):
     """Keep messages that are delivered and not yet acknowledged; see :class:`kombu._pure.virtual.Unsettled`."""
 
     #: Most messages that may be unacknowledged at once; 0 means any number.
@@ -188,6 +321,74 @@ class Unsettled:
         self._quick_ack(delivery_tag)
 
 
+cdef object plain_can_consume = Unsettled.can_consume
+cdef object plain_append = Unsettled.append
+cdef object plain_flush = Unsettled._flush
+cdef object plain_settle = Unsettled.ack
+
+
+@cython.final
+@cython.auto_pickle(False)
+cdef class KnownUnsettled(Known):
+    """What is known of a QoS."""
+
+
+cdef KnownUnsettled known_unsettled(object qos):
+    """Return what is known of a QoS that keeps messages as ours does, None of any other."""
+    cdef object found
+    cdef KnownUnsettled known
+    if not isinstance(qos, Noted):
+        return None
+    found = known_of(<Noted>qos)
+    known = <KnownUnsettled>found if type(found) is KnownUnsettled else look_at_unsettled(<Noted>qos)
+    return known if known is not None and known.is_plain else None
+
+
+cdef KnownUnsettled look_at_unsettled(Noted qos):
+    """Find out about a QoS; None if it cannot be told when its class changes."""
+    cdef KnownUnsettled known = KnownUnsettled.__new__(KnownUnsettled)
+    cdef uint64_t changes = qos.count_changes()
+    limit = getattr(qos, "prefetch_count", None)
+    # Now that something has been looked up.
+    known.version = pool_version_of(qos)
+    delivered, dirty = getattr(qos, "_delivered", None), getattr(qos, "_dirty", None)
+    if (
+        type(limit) is int and 0 <= limit <= 0x7FFFFFFF and type(delivered) is Delivered and type(dirty) is set
+        and is_steady(type(qos), ("prefetch_count", "_delivered", "_dirty", "_quick_append", "_quick_ack"))
+        and getattr(qos, "_quick_append", None) == delivered.__setitem__
+        and getattr(qos, "_quick_ack", None) == dirty.add
+        and is_function(qos.can_consume, plain_can_consume) and is_function(qos.append, plain_append)
+        and is_function(qos._flush, plain_flush) and is_function(qos.ack, plain_settle)
+    ):
+        known.is_plain = True
+        known.limit = limit
+        known.delivered = <dict>delivered
+        known.dirty = dirty
+    if not known.version or known.version != pool_version_of(qos):
+        return None
+    qos.keep(known, changes)
+    return known
+
+
+cdef bint has_room(KnownUnsettled known) except -1:
+    """Do what ``can_consume()`` says."""
+    return not known.limit or len(known.delivered) - len(known.dirty) < known.limit
+
+
+cdef int add_delivered(KnownUnsettled known, object message, object delivery_tag) except -1:
+    """Do what ``append()`` says."""
+    cdef set settled = known.dirty
+    cdef dict delivered = known.delivered
+    while settled:
+        try:
+            tag = settled.pop()
+        except KeyError:  # another thread has flushed
+            break
+        delivered.pop(tag, None)
+    delivered[delivery_tag] = message
+    return 0
+
+
 cdef class Delivery:
     """Delivery(channel, queue, no_ack, callback)
 --
@@ -205,18 +406,34 @@ cdef class Delivery:
         """Deliver what came out of the queue."""
         return self.callback(self.channel._take_delivery(raw_message, self.queue, self.no_ack))
 
+    cdef int hand_over(self, object message) except -1:
+        """Call the consumer."""
+        if type(self.callback) is Dispatcher:
+            (<Dispatcher>self.callback).dispatch(message)
+        else:
+            self.callback(message)
+        return 0
+
 
 cdef int augment_message(object channel, object message, object exchange, object routing_key) except -1:
     """Do what ``_inplace_augment_message`` says."""
     body, encoding = message["body"], channel.body_encoding
     encode = channel.encode_body
     if encoding == "base64" and is_function(encode, plain_encode) and type(channel.codecs.get(encoding)) is Base64:
-        message["body"] = to_base64(body)
+        body = to_base64(body)
     else:
-        message["body"], encoding = encode(body, encoding)
+        body, encoding = encode(body, encoding)
+    return lay_route(message, body, encoding, channel._next_delivery_tag(), exchange, routing_key)
+
+
+cdef int lay_route(
+    object message, object body, object encoding, object delivery_tag, object exchange, object routing_key
+) except -1:
+    """Note the encoded body of *message*, and where it goes."""
+    message["body"] = body
     properties = message["properties"]
     properties["body_encoding"] = encoding
-    properties["delivery_tag"] = channel._next_delivery_tag()
+    properties["delivery_tag"] = delivery_tag
     info = properties["delivery_info"]
     info["exchange"] = exchange
     info["routing_key"] = routing_key
@@ -332,7 +549,7 @@ class MessageChannel:
 
     def _take_delivery(self, raw_message, queue, no_ack):
         """Make a message of what came out of *queue*."""
-        message = make_message(self, raw_message)
+        message = make_message(self, raw_message, None)
         if not no_ack:
             self.qos.append(message, message.delivery_tag)
         return message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import copy
 import pickle
 import threading
 from collections import OrderedDict, deque
@@ -246,6 +247,203 @@ def test_a_method_that_a_qos_replaces_is_called(name: str) -> None:
     qos = type("Replacing", (virtual.QoS,), {name: replaced})
     _, got = through(type("Own", (memory.Channel,), {"QoS": qos}))
     assert got == [{"n": 1}] and called
+
+
+class Line:
+    """A queue, a producer and a consumer of it on one channel, through which a number goes at each call."""
+
+    def __init__(self, connection: Any, channel_class: Any = memory.Channel) -> None:
+        self.connection = connection
+        self.transport = connection.transport
+        self.transport.Channel = channel_class
+        self.channel = connection.channel()
+        self.got: list[Any] = []
+        self.consumer = Consumer(self.channel, [Queue("q")], callbacks=[self.take])
+        self.consumer.consume()
+        self.producer = Producer(self.channel, routing_key="q")
+        for number in range(3):
+            assert self.send(number) == number
+
+    def take(self, body: Any, message: Any) -> None:
+        self.got.append(body)
+        message.ack()
+
+    def send(self, body: Any) -> Any:
+        self.producer.publish(body)
+        assert self.connection.drain_events(timeout=5) == 1
+        return self.got[-1]
+
+
+@pytest.fixture
+def line() -> Any:
+    # Of classes of its own, as some tests change them.
+    channel_class = type("Channel", (memory.Channel,), {})
+    made = type("Transport", (memory.Transport,), {})
+    with Connection(transport=made) as connection:
+        yield Line(connection, channel_class)
+
+
+#: Whose the methods are that may be replaced in use. A producer looks for ``prepare_message`` as it begins.
+OWNERS = {
+    **dict.fromkeys((name for name in HOOKS if name != "prepare_message"), lambda line: line.channel),
+    **dict.fromkeys(("append", "can_consume", "_flush"), lambda line: line.channel.qos),
+    "ack": lambda line: line.channel.qos,
+    "_deliver": lambda line: line.transport,
+}
+
+
+@pytest.mark.parametrize("name", OWNERS)
+def test_a_method_that_is_replaced_in_use_is_called_until_it_is_back(line: Any, name: str) -> None:
+    owner = OWNERS[name](line)
+    original, called = getattr(owner, name), []
+
+    def replaced(*args: Any, **kwargs: Any) -> Any:
+        called.append(name)
+        return original(*args, **kwargs)
+
+    setattr(owner, name, replaced)
+    assert line.send("a") == "a" and called
+    delattr(owner, name)
+    del called[:]
+    assert line.send("b") == "b" and not called
+
+
+@pytest.mark.parametrize("name", OWNERS)
+def test_a_method_that_a_class_gets_in_use_is_called(line: Any, monkeypatch: Any, name: str) -> None:
+    owner = OWNERS[name](line)
+    kind = type(owner)
+    original, called = getattr(kind, name), []
+
+    def replaced(self: Any, *args: Any, **kwargs: Any) -> Any:
+        called.append(name)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(kind, name, replaced)
+    assert line.send("a") == "a" and called
+
+
+def test_a_method_that_a_base_class_gets_in_use_is_called(line: Any, monkeypatch: Any) -> None:
+    called = []
+    for kind, name in (virtual.Channel, "encode_body"), (virtual.QoS, "append"), (virtual.Transport, "_deliver"):
+        original = getattr(kind, name)
+
+        def replaced(self: Any, *args: Any, _as: tuple[Any, ...] = (name, original), **kwargs: Any) -> Any:
+            called.append(_as[0])
+            return _as[1](self, *args, **kwargs)
+
+        monkeypatch.setattr(kind, name, replaced)
+    assert line.send("a") == "a" and called == ["encode_body", "_deliver", "append"]
+
+
+def test_what_a_channel_is_given_in_use_is_used(line: Any) -> None:
+    line.channel.body_encoding = None
+    line.producer.publish("plain")
+    assert line.channel.queues["q"].queue[0]["body"] in ("plain", b"plain")
+    line.channel.body_encoding = "base64"
+    line.producer.publish("coded")
+    assert line.channel.queues["q"].queue[1]["body"] == "Y29kZWQ="
+    shared, line.channel.queues = line.channel.queues, {}
+    assert line.send("apart") == "apart"
+    line.channel.queues = shared
+    assert [line.send("c"), line.send("d"), line.send("e")] == ["plain", "coded", "c"]
+
+
+def test_a_codec_that_replaces_ours_in_use_is_used(line: Any) -> None:
+    class Hex:
+        def encode(self, body: Any) -> str:
+            return str((body.encode() if isinstance(body, str) else body).hex())
+
+        def decode(self, body: str) -> bytes:
+            return bytes.fromhex(body)
+
+    line.channel.codecs = dict(line.channel.codecs)
+    assert line.send("a") == "a"
+    line.channel.codecs["base64"] = Hex()
+    line.producer.publish("az")
+    assert line.channel.queues["q"].queue[0]["body"] == "617a"
+    line.connection.drain_events(timeout=5)
+    assert line.got[-1] == "az"
+
+
+def test_a_limit_holds_as_soon_as_it_is_set(line: Any) -> None:
+    held: list[Any] = []
+    line.consumer.callbacks[:] = [lambda body, message: held.append(message)]
+    for number in range(4):
+        line.producer.publish(number)
+    line.channel.qos.prefetch_count = 2
+    for _ in range(2):
+        line.connection.drain_events(timeout=5)
+    with pytest.raises(TimeoutError):
+        line.connection.drain_events(timeout=0.01)
+    held[0].ack()
+    line.connection.drain_events(timeout=5)
+    with pytest.raises(TimeoutError):
+        line.connection.drain_events(timeout=0.01)
+    line.channel.qos.prefetch_count = None
+    line.connection.drain_events(timeout=5)
+    assert [message.payload for message in held] == [0, 1, 2, 3]
+
+
+def test_what_keeps_messages_may_be_replaced_in_use(line: Any) -> None:
+    qos = line.channel.qos
+    qos._delivered, qos._dirty = OrderedDict(), set()
+    qos._quick_append, qos._quick_ack = qos._delivered.__setitem__, qos._dirty.add
+    line.consumer.callbacks[:] = []
+    held: list[Any] = []
+    line.consumer.on_message = held.append
+    line.producer.publish("a")
+    line.connection.drain_events(timeout=5)
+    assert list(qos._delivered) == [held[0].delivery_tag] and not qos._dirty
+    held[0].ack()
+    assert qos._dirty == {held[0].delivery_tag}
+    other = line.channel._qos = virtual.QoS(line.channel)
+    line.producer.publish("b")
+    line.connection.drain_events(timeout=5)
+    assert list(other._delivered) == [held[1].delivery_tag] and len(qos._delivered) == 1
+
+
+@pytest.mark.parametrize("way", ["property", "__getattribute__"])
+def test_attributes_that_are_computed_are_computed_for_each_message(way: str) -> None:
+    asked: list[str] = []
+
+    def asked_for(self: Any, name: str = "queues") -> Any:
+        if name == "queues":
+            asked.append(name)
+            return memory.Channel.queues
+        return super(kind, self).__getattribute__(name)  # type: ignore[misc]
+
+    own = {"queues": property(asked_for)} if way == "property" else {way: asked_for}
+    kind = type("Computed", (memory.Channel,), own)
+    with Connection(transport=type("Transport", (memory.Transport,), {})) as connection:
+        line = Line(connection, kind)
+        del asked[:]
+        assert line.send("a") == "a" and asked
+
+
+def test_a_class_that_writes_attributes_in_its_own_way_is_asked_for_them_each_time() -> None:
+    called: list[Any] = []
+
+    class Written(memory.Channel):
+        def __setattr__(self, name: str, value: Any) -> None:
+            self.__dict__[name] = value
+
+    with Connection(transport=type("Transport", (memory.Transport,), {})) as connection:
+        line = Line(connection, Written)
+        kept = line.channel._put
+        line.channel._put = lambda queue, message, **kwargs: (called.append(queue), kept(queue, message, **kwargs))
+        assert line.send("a") == "a" and called == ["q"]
+
+
+def test_a_copy_is_looked_at_by_itself(line: Any) -> None:
+    """As kombu 5.7's may be copied, too."""
+    channel, qos = copy.copy(line.channel), copy.copy(line.channel.qos)
+    assert vars(channel) == vars(line.channel) and vars(qos) == vars(line.channel.qos)
+    channel.queues = {}
+    channel.queue_declare("apart")
+    Producer(channel, routing_key="apart").publish("x")
+    assert channel.queues["apart"].qsize() == 1 and "apart" not in line.channel.queues
+    qos.prefetch_count = 1
+    assert line.send("a") == "a" and not line.channel.qos.prefetch_count
 
 
 def test_a_class_of_messages_of_ones_own_is_used() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from itertools import count
 from multiprocessing.util import Finalize
@@ -82,9 +82,7 @@ class QoS(_virtual.Unsettled):
         self.channel = channel
         self.prefetch_count = prefetch_count or 0
         self._dirty = set()
-        # A plain dict takes no attributes, and `restored` has to be one of it.
-        self._delivered = OrderedDict()
-        self._delivered.restored = False
+        self._delivered = _virtual.Delivered()
         self._quick_append = self._delivered.__setitem__
         self._quick_ack = self._dirty.add
         self._on_collect = Finalize(self, self.restore_unacked_once, exitpriority=1)
