@@ -13,6 +13,7 @@ MOST_PLANS: int
 UNPLANNED: object
 
 class Planned(Lent):
+    def __init__(self) -> None: ...
     @property
     def _plans(self) -> Plans | None: ...
     @_plans.setter
