@@ -50,7 +50,8 @@ class Receiver(Inbound):
 
     Arguments:
         link: the socket, as an object with ``recv_into(view)``, which returns 0 at the end of the stream and raises
-            :exc:`BlockingIOError` when nothing waits, ``wait_readable(timeout)`` and ``plain_fd``.
+            :exc:`BlockingIOError` when nothing waits, ``wait_readable(timeout)``, ``time_limit`` (seconds that a wait
+            without any other limit may take, or None) and ``plain_fd``.
         channels: the connection's channels by number, shared with it.
         on_method: ``on_method(channel_id, method_sig, payload, content)`` for everything but deliveries to a consumer.
         output: where acknowledgements may wait; has ``unpushed``, the time of the first of them or 0, and ``push()``.
@@ -263,10 +264,13 @@ class Receiver(Inbound):
         if deadline is not None and now >= deadline:
             raise TimeoutError("timed out")
         until = deadline
-        if self.read_timeout is not None:
-            limit = silent_since + self.read_timeout
+        patience, whose = self.read_timeout, "read_timeout="
+        if patience is None and deadline is None:
+            patience, whose = self.link.time_limit, "the socket's timeout of "
+        if patience is not None:
+            limit = silent_since + patience
             if now >= limit:
-                raise TimeoutError(f"timed out: nothing received for read_timeout={self.read_timeout:g} seconds")
+                raise TimeoutError(f"timed out: nothing received for {whose}{patience:g} seconds")
             until = limit if until is None else min(until, limit)
         if self._heartbeat:
             self.tick()

@@ -231,8 +231,9 @@ class Writer:
                 if held_back:
                     self._acks[:0] = buffers[0]
                 raise
+            patience = error.patience if timeout is None else timeout  # type: ignore[attr-defined]
             broken = amqp_errors.RecoverableConnectionError(
-                f"the peer took {sent} bytes and no more within {timeout:.3g} seconds; "
+                f"the peer took {sent} bytes and no more within {patience:.3g} seconds; "
                 "a frame is cut short, so the connection cannot go on"
             )
             self._fail(broken)

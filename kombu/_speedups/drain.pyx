@@ -273,10 +273,13 @@ cdef class Receiver(Inbound):
         cdef double limit
         if now >= deadline:
             raise TimeoutError("timed out")
-        if self.read_timeout is not None:
-            limit = silent_since + <double>self.read_timeout
+        patience, whose = self.read_timeout, "read_timeout="
+        if patience is None and deadline == NEVER:
+            patience, whose = self.link.time_limit, "the socket's timeout of "
+        if patience is not None:
+            limit = silent_since + <double>patience
             if now >= limit:
-                raise TimeoutError(f"timed out: nothing received for read_timeout={self.read_timeout:g} seconds")
+                raise TimeoutError(f"timed out: nothing received for {whose}{patience:g} seconds")
             until = min(until, limit)
         if self.heartbeat_interval:
             self.tick()

@@ -335,8 +335,9 @@ cdef class Writer:
                 # Nobody else may have added any: the lock is ours.
                 self.held_back = held_back
                 raise
+            patience = error.patience if timeout is None else timeout
             broken = amqp_errors.RecoverableConnectionError(
-                f"the peer took {sent} bytes and no more within {timeout:.3g} seconds; "
+                f"the peer took {sent} bytes and no more within {patience:.3g} seconds; "
                 "a frame is cut short, so the connection cannot go on"
             )
             self.fail(broken)

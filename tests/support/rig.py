@@ -29,6 +29,7 @@ class Link:
         sock.setblocking(False)
         self.sock = sock
         self.plain_fd = sock.fileno() if plain else -1
+        self.time_limit: float | None = None
         self.closed = False
         self.reads = 0
         self.waits: list[int] = []

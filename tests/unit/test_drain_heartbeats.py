@@ -167,6 +167,7 @@ def test_bytes_that_wait_in_the_kernel_are_no_silence(rig):
 def test_heartbeats_are_sent_while_the_socket_never_runs_dry(core):
     class Endless:
         plain_fd = -1
+        time_limit = None
         closed = False
         position = 0
 

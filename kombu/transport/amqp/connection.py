@@ -410,9 +410,13 @@ class Connection(AwaitsReplies, amqp.Connection):
             return
         link.closed = True
         with link.guard:
-            if self._transport.sock is not None and self._transport.sock.fileno() < 0:
+            sock = self._transport.sock
+            if sock is not None and sock.fileno() < 0:
                 # Somebody else has closed it, so that TLS has nothing to say goodbye with.
                 self._transport.sock = None
+            elif sock is not None:
+                # TLS would wait for the peer to say goodbye, as long as a timeout allows that somebody has put there.
+                sock.setblocking(False)
             self._transport.close()
 
     def collect(self) -> None:

@@ -1,8 +1,8 @@
-"""The socket of a connection, read and written without ever changing its timeout.
+"""The socket of a connection, read and written without waiting for it by its timeout.
 
 A :class:`Link` keeps its socket non-blocking and waits by poll or select, so a deadline never has to be put on the
-socket.  TLS sockets and the sockets of gevent and eventlet are used through their methods; only a plain one may be
-used by its file descriptor.
+socket.  Its user may put one there, though, and then that is the limit of waits that have no other.  TLS sockets and
+the sockets of gevent and eventlet are used through their methods; only a plain one may be used by its file descriptor.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import socket
 import ssl
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from time import monotonic
 from typing import Any
@@ -30,11 +30,17 @@ _NOSIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
 
 
 class WriteTimedOut(socket.timeout):
-    """A write did not get through in time; ``sent`` is the number of bytes that did."""
+    """A write did not get through in time.
 
-    def __init__(self, sent: int) -> None:
+    Attributes:
+        sent: the number of bytes that did.
+        patience: seconds that it waited for the socket to take more, at last.
+    """
+
+    def __init__(self, sent: int, patience: float = 0.0) -> None:
         super().__init__("timed out")
         self.sent = sent
+        self.patience = patience
 
 
 def _lost(error: OSError) -> OSError:
@@ -80,9 +86,25 @@ class Link:
             OSError: the connection is lost.
         """
         try:
-            return self.sock.recv_into(view)
+            return self._at_once(self.sock.recv_into, view)
         except TimeoutError as error:
             raise _lost(error) from error
+
+    def _at_once(self, operation: Callable[..., Any], *args: Any) -> Any:
+        """Call a method of the socket so that it does not wait, whatever timeout the user has put there."""
+        timeout = self.sock.gettimeout()
+        if timeout == 0:
+            return operation(*args)
+        self.sock.setblocking(False)
+        try:
+            return operation(*args)
+        finally:
+            self.sock.settimeout(timeout)
+
+    @property
+    def time_limit(self) -> float | None:
+        """Seconds that the user has put on the socket as its timeout; None if that was not done."""
+        return self.sock.gettimeout() or None
 
     def send_some(self, buffers: Sequence[Any], more: bool = False) -> int:
         """Write as much of *buffers* as the socket takes and return the number of bytes.
@@ -94,15 +116,15 @@ class Link:
         flags = _NOSIGNAL | _MORE if more and self.can_gather else _NOSIGNAL
         try:
             if len(buffers) == 1:
-                return self.sock.send(buffers[0], flags)
+                return self._at_once(self.sock.send, buffers[0], flags)
             if hasattr(self.sock, "sendmsg"):
-                return self.sock.sendmsg(buffers[:BUFFERS_A_CALL], [], flags)
-            return self.sock.send(b"".join(buffers[:BUFFERS_A_CALL]), flags)
+                return self._at_once(self.sock.sendmsg, buffers[:BUFFERS_A_CALL], [], flags)
+            return self._at_once(self.sock.send, b"".join(buffers[:BUFFERS_A_CALL]), flags)
         except TimeoutError as error:
             raise _lost(error) from error
 
     def write_all(self, buffers: list[Any], deadline: float | None, more: bool = False) -> None:
-        """Write all of *buffers*.
+        """Write all of *buffers*; without a deadline, the socket's timeout limits how long it may take nothing.
 
         Raises:
             WriteTimedOut: the deadline passed.
@@ -116,7 +138,9 @@ class Link:
                 now = monotonic()
                 if deadline is not None and now >= deadline:
                     raise WriteTimedOut(total) from None
-                self.wait_writable(None if deadline is None else deadline - now)
+                limit = self.time_limit if deadline is None else deadline - now
+                if not self.wait_writable(limit) and limit is not None and monotonic() - now >= limit:
+                    raise WriteTimedOut(total, limit) from None
                 continue
             total += sent
             index = 0
@@ -172,7 +196,7 @@ class Link:
     def peer_has_left(self) -> bool:
         """Return whether the next thing to read is the end of the stream or an error; reads nothing."""
         try:
-            return not self.sock.recv(1, socket.MSG_PEEK)
+            return not self._at_once(self.sock.recv, 1, socket.MSG_PEEK)
         except BlockingIOError:
             return False
         except OSError:
@@ -201,7 +225,7 @@ class TLSLink(Link):
         with self.guard:
             try:
                 self._read_wants_write = False
-                return self.sock.recv_into(view)
+                return self._at_once(self.sock.recv_into, view)
             except ssl.SSLWantReadError:
                 raise BlockingIOError("no TLS record is complete") from None
             except ssl.SSLWantWriteError:
@@ -218,7 +242,7 @@ class TLSLink(Link):
         with self.guard:
             try:
                 self._write_wants_read = False
-                return self.sock.send(data)
+                return self._at_once(self.sock.send, data)
             except ssl.SSLWantWriteError:
                 raise BlockingIOError("the socket takes no TLS record") from None
             except ssl.SSLWantReadError:
@@ -233,7 +257,7 @@ class TLSLink(Link):
         try:
             super().write_all(buffers, deadline, more)
         except WriteTimedOut as error:
-            raise WriteTimedOut(max(1, error.sent)) from None
+            raise WriteTimedOut(max(1, error.sent), error.patience) from None
 
     def push(self) -> None:
         """Do nothing: nothing is ever held back."""
