@@ -4,12 +4,18 @@ A delivery that our channel made, for a consumer whose methods are its own, gets
 between.
 """
 
-from kombu._speedups.objects cimport version_of_class
+from cpython.object cimport PyObject
+from libc.stdint cimport uint64_t
+
 from kombu._speedups.message cimport Message, decoded, decoded_fresh, has_errors, is_fresh
+from kombu._speedups.objects cimport COUNTS_VERSIONS, pool_version_of, version_of_attributes, version_of_class
 
 __all__ = ("Dispatcher", "receive")
 
 ABI = 1
+
+cdef extern from "Python.h":
+    PyObject *PyDict_GetItemWithError(dict mapping, object key) except? NULL
 
 
 def receive(self, body, message):
@@ -21,14 +27,14 @@ def receive(self, body, message):
 
 
 cdef int call_each(callbacks, body, message) except -1:
-    if not callbacks:
-        raise NotImplementedError("Consumer does not have any callbacks")
-    if type(callbacks) is list:
+    if type(callbacks) is list and len(<list>callbacks):
         for callback in <list>callbacks:
             callback(body, message)
-    else:
-        for callback in callbacks:
-            callback(body, message)
+        return 0
+    if not callbacks:
+        raise NotImplementedError("Consumer does not have any callbacks")
+    for callback in callbacks:
+        callback(body, message)
     return 0
 
 
@@ -46,7 +52,6 @@ cdef class Dispatcher:
     def __init__(self, consumer, finished=None):
         self.consumer = consumer
         self.finished = finished
-        self.namespace = None if intercepts(type(consumer)) else consumer.__dict__
 
     def __call__(self, message):
         """Decode *message* and hand it to the consumer."""
@@ -56,7 +61,12 @@ cdef class Dispatcher:
         cdef object consumer = self.consumer
         cdef object kind, accept, body = None
         cdef unsigned int version
-        on_message = self.lookup("on_message")
+        cdef dict namespace = None
+        cdef bint known = self.knows()
+        if not known:
+            namespace = self.namespace()
+            known = self.look(namespace)
+        on_message = <object>self.on_message if known else self.lookup(namespace, "on_message")
         try:
             kind = type(message)
             if kind is not self.finished and kind is not Message:
@@ -65,7 +75,9 @@ cdef class Dispatcher:
                 if to_python:
                     message = to_python(message)
                     kind = type(message)
-            accept = self.lookup("accept")
+                    known = known and self.knows()
+                    namespace = None if known else self.namespace()
+            accept = <object>self.accept if known else self.lookup(namespace, "accept")
             if self.plain is not kind or self.plain_version != version_of_class(kind) or not self.plain_version:
                 # Read before the look, and noted after it: the class may change meanwhile.
                 version = version_of_class(kind)
@@ -97,15 +109,57 @@ cdef class Dispatcher:
             return None
         if on_message:
             return on_message(message)
-        if self.namespace is not None and type(consumer).receive is plain_receive and "receive" not in self.namespace:
-            call_each(self.lookup("callbacks"), body, message)
+        if known and self.knows():
+            call_each(<object>self.callbacks, body, message)
+            return None
+        namespace = self.namespace()
+        if namespace is not None and type(consumer).receive is plain_receive and "receive" not in namespace:
+            call_each(self.lookup(namespace, "callbacks"), body, message)
             return None
         return consumer.receive(body, message)
 
-    cdef object lookup(self, str name):
-        """Return an attribute of the consumer."""
-        if self.namespace is not None:
-            found = self.namespace.get(name, MISSING)
+    cdef bint knows(self) noexcept:
+        """Return whether the attributes that were seen last are the consumer's still."""
+        return (
+            self.attributes_version != 0
+            and self.attributes_version == version_of_attributes(self.consumer)
+            and self.class_version == pool_version_of(self.consumer)
+        )
+
+    cdef bint look(self, dict namespace) except -1:
+        """Look for all attributes at once, to be spared that for the next delivery; return whether that can be.
+
+        They have to stand in the consumer's ``__dict__``, which changes its version with them, as the class does.
+        """
+        cdef object consumer = self.consumer
+        cdef uint64_t version = version_of_attributes(consumer)
+        self.attributes_version = 0
+        if not COUNTS_VERSIONS or namespace is None or type(consumer).receive is not plain_receive:
+            return False
+        if "receive" in namespace:
+            return False
+        self.on_message = PyDict_GetItemWithError(namespace, "on_message")
+        self.accept = PyDict_GetItemWithError(namespace, "accept")
+        self.callbacks = PyDict_GetItemWithError(namespace, "callbacks")
+        if self.on_message == NULL or self.accept == NULL or self.callbacks == NULL:
+            return False
+        if self.class_version:
+            self.attributes_version = version
+        return self.attributes_version != 0
+
+    cdef dict namespace(self):
+        """Return the dict that the consumer has its attributes in; None where they may be elsewhere."""
+        cdef object consumer = self.consumer
+        cdef unsigned int class_version = pool_version_of(consumer)
+        if not class_version or class_version != self.class_version:
+            self.intercepts = intercepts(type(consumer))
+            self.class_version = pool_version_of(consumer)
+        return None if self.intercepts else consumer.__dict__
+
+    cdef object lookup(self, dict namespace, str name):
+        """Return an attribute of the consumer, which has them in *namespace* if that is not None."""
+        if namespace is not None:
+            found = namespace.get(name, MISSING)
             if found is not MISSING:
                 return found
         return getattr(self.consumer, name)

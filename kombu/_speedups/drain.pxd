@@ -19,6 +19,8 @@ cdef class Receiver(Inbound):
     cdef double next_tick
     cdef double last_received
     cdef double filled_at
+    #: When drain() last returned while something was held back.
+    cdef double left_at
     cdef Py_ssize_t reads
     cdef Py_ssize_t seen_reads
     cdef object seen_sent
@@ -49,7 +51,7 @@ cdef class Receiver(Inbound):
     cdef object take(self, double deadline, ready)
     cdef object read_answers(self)
     cdef int stop_reading(self) except -1
-    cdef int changed(self) except -1
+    cdef int wake(self) except -1
     cdef int sleep(self, int purpose, unsigned long me, double deadline, ready) except -1
     cdef bint runs_callbacks(self, event) except -1
     cdef int dispatch(self, event) except -1

@@ -340,11 +340,15 @@ cdef class Receiver(Inbound):
         return self.drain(timeout, max_events)
 
     cdef Py_ssize_t drain(self, timeout, Py_ssize_t max_events) except -1:
-        cdef double started = kombu_monotonic()
-        cdef double begun = started
-        cdef double now, deadline = NEVER, limit = NEVER
+        cdef double started, begun, now, deadline = NEVER, limit = NEVER
         cdef Py_ssize_t count = 0
         cdef object event
+        if timeout is None and not self.heartbeat_interval and self.unpushed_since():
+            # Nothing asks for the time but what is held back; it is none the worse for being pushed a little early.
+            started = self.left_at
+        else:
+            started = kombu_monotonic()
+        begun = started
         if timeout is not None:
             deadline = started + <double>timeout
             limit = max(deadline, started + GRACE)
@@ -493,13 +497,17 @@ cdef class Receiver(Inbound):
             self.sleep(TO_ENTER, me, deadline, None)
 
     cdef int leave(self, double begun) except -1:
+        cdef bint somebody
         with cython.critical_section(self):
             self.depth -= 1
             if not self.depth:
                 self.owned = False
-        self.changed()
+            somebody = self.waiting > 0
+        if somebody:
+            self.wake()
         if self.unpushed_since():
-            self.push_stale(kombu_monotonic(), begun)
+            self.left_at = kombu_monotonic()
+            self.push_stale(self.left_at, begun)
         return 0
 
     cdef object take(self, double deadline, ready):
@@ -552,19 +560,18 @@ cdef class Receiver(Inbound):
         return SETTLED if event is NOTHING else event
 
     cdef int stop_reading(self) except -1:
-        with cython.critical_section(self):
-            self.reading = False
-        self.changed()
-        return 0
-
-    cdef int changed(self) except -1:
-        """Wake the threads that wait for their turn."""
         cdef bint somebody
         with cython.critical_section(self):
+            self.reading = False
             somebody = self.waiting > 0
         if somebody:
-            with self.turn:
-                self.turn.notify_all()
+            self.wake()
+        return 0
+
+    cdef int wake(self) except -1:
+        """Wake the threads that wait for their turn."""
+        with self.turn:
+            self.turn.notify_all()
         return 0
 
     cdef int sleep(self, int purpose, unsigned long me, double deadline, ready) except -1:
@@ -621,7 +628,7 @@ cdef class Receiver(Inbound):
         if isinstance(event, Message):
             # The message knows its channel, which outlives its number.
             message = event
-            callback = message.deliveries.callbacks.get(message.consumer_tag_)
+            callback = message.deliveries.callback_of(message.consumer_tag_)
             if type(callback) is Dispatcher:
                 (<Dispatcher>callback).dispatch(message)
             elif callback is not None:

@@ -2,8 +2,10 @@
 
 cimport cython
 from cpython.object cimport PyObject
+from libc.stdint cimport uint64_t
 
 from kombu._speedups.drain cimport Receiver
+from kombu._speedups.objects cimport has_plain_attributes, pool_version_of, version_of_attributes
 
 import os
 
@@ -34,6 +36,26 @@ def _renew():
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew)
+
+
+# The connection that was drained last: the versions of its class and its attributes, and its tap, which they hold.
+cdef unsigned int last_class = 0
+cdef uint64_t last_attributes = 0
+cdef PyObject *last_tap = NULL
+
+
+cdef object tap_of(connection):
+    """Return the connection's ``_tap``."""
+    global last_class, last_attributes, last_tap
+    cdef unsigned int class_version = pool_version_of(connection)
+    cdef uint64_t attributes_version = version_of_attributes(connection)
+    if class_version and attributes_version and class_version == last_class and attributes_version == last_attributes:
+        return <object>last_tap
+    tap = connection._tap
+    if attributes_version and has_plain_attributes(connection) and vars(connection).get("_tap") is tap is not None:
+        last_tap = <PyObject *>tap
+        last_class, last_attributes = pool_version_of(connection), version_of_attributes(connection)
+    return tap
 
 
 @cython.final
@@ -81,7 +103,7 @@ cdef class Drains:
                 then on until :meth:`connect`, :meth:`ensure_connection`, :meth:`channel` or :attr:`default_channel`
                 made a new one.
         """
-        cdef object found = self._tap
+        cdef object found = tap_of(self)
         cdef Tap tap
         if found is None or kwargs or type(max_events) is not int or max_events < 1:
             return self._drain_by_transport(timeout, max_events, kwargs)

@@ -22,6 +22,16 @@ cdef struct Text:
     int size
 
 
+cdef struct Pattern:
+    #: The method and header frames of a delivery, as they came, on which channel, and how many octets; 0 for none.
+    unsigned char octets[1024]
+    unsigned int channel_id
+    Py_ssize_t size
+    #: Where the delivery tag, with its flag behind it, and the size of the body stand.
+    Py_ssize_t tag_at
+    Py_ssize_t size_at
+
+
 cdef class Inbound:
     cdef readonly dict channels
     cdef public uint64_t frame_max
@@ -40,14 +50,19 @@ cdef class Inbound:
     cdef Content filling
     cdef Py_ssize_t frame_left
 
-    # Those of the channel of the content before; one channel after the other is the exception.
+    # The channel of the content before, since one channel after the other is the exception: good as long as the
+    # version of the dict of channels is this, where the interpreter counts versions.
+    cdef unsigned int last_number
+    cdef uint64_t channels_version
     cdef object last_channel
     cdef Deliveries last_deliveries
 
     cdef dict known_properties
-    cdef PropertyBlock last_properties
     cdef Text last_text[3]
     cdef list last_str
+    # The delivery before, whose properties these are; its texts are the last.
+    cdef Pattern pattern
+    cdef PropertyBlock last_properties
 
     cdef int make_room(self, Py_ssize_t size) except -1
     cdef int shrink(self, Py_ssize_t capacity) except -1
@@ -57,15 +72,21 @@ cdef class Inbound:
     cdef bint confirms(self, unsigned int channel_id, uint64_t tag, bint multiple) except -1
     cdef int forget(self, Content content) except -1
     cdef int check_frame(self, unsigned int frame_type, unsigned int channel_id, uint64_t size) except -1
-    cdef bint is_as_last(self, Py_ssize_t start, Py_ssize_t end) noexcept
     cdef object on_method_frame(self, unsigned int channel_id, Py_ssize_t start, Py_ssize_t end)
     cdef object on_header_frame(self, unsigned int channel_id, Py_ssize_t start, Py_ssize_t end)
     cdef PropertyBlock properties_at(self, const unsigned char *data, Py_ssize_t length)
     cdef Message whole_delivery(
-        self, unsigned int channel_id, object channel, str tag, uint64_t number, bint redelivered,
-        str exchange, str routing_key,
+        self, unsigned int channel_id, Py_ssize_t start, const unsigned char *number, bint redelivered
     )
-    cdef Deliveries deliveries_of(self, channel)
+    cdef Py_ssize_t whole_body(
+        self, unsigned int channel_id, const unsigned char *data, Py_ssize_t available, uint64_t size
+    ) noexcept
+    cdef int learn(
+        self, unsigned int channel_id, Py_ssize_t start, Py_ssize_t tag_at, Py_ssize_t size_at, Py_ssize_t end
+    ) noexcept
+    cdef Message repeated(self)
+    cdef Message delivered(self, uint64_t number, bint redelivered, Py_ssize_t head, Py_ssize_t frame)
+    cdef bint is_open(self, unsigned int channel_id) except -1
     cdef int begin_body(self, unsigned int channel_id, uint64_t size) except -1
     cdef object fill_body(self)
     cdef object complete(self, Content content)

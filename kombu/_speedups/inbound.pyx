@@ -15,6 +15,7 @@ from libc.string cimport memcmp, memcpy, memmove
 from kombu._speedups.deliveries cimport Deliveries
 from kombu._speedups.message cimport Message, PropertyBlock, make_block, make_delivery
 from kombu._speedups.frames cimport check_block
+from kombu._speedups.objects cimport version_of_dict
 from kombu._speedups.window cimport Window
 from kombu._speedups.wire cimport Cursor, load16, load32, load64, take
 
@@ -181,6 +182,9 @@ cdef class Inbound:
                 if self.filling is not None:
                     return None
                 continue
+            event = self.repeated()
+            if event is not None:
+                break
             start = self.start
             available = self.end - start
             if available < 7:
@@ -250,7 +254,7 @@ cdef class Inbound:
         cdef int sizes[3]
         cdef unsigned int class_id, method_id
         cdef tuple arguments
-        cdef object channel, event
+        cdef object event
         if end - start < 4:
             raise amqp_errors.FrameSyntaxError(f"Received a method frame of {end - start} bytes; the shortest has 4")
         class_id = load16(self.data + start)
@@ -265,15 +269,7 @@ cdef class Inbound:
         cursor.limit = end
         cdef const unsigned char *number
         cdef bint redelivered = False
-        if method_id == DELIVER_ID and self.is_as_last(start + 4, end):
-            # The same consumer, exchange and routing key as before: only the delivery tag and its flag differ.
-            method = "basic.deliver"
-            tag, exchange, routing_key = <str>self.last_str[0], <str>self.last_str[1], <str>self.last_str[2]
-            number = self.data + start + 5 + self.last_text[0].size
-            redelivered = number[8] & 1
-            arguments = None
-            cursor.offset = end
-        elif method_id == DELIVER_ID:
+        if method_id == DELIVER_ID:
             method = "basic.deliver"
             texts[0] = shortstr(&cursor, &sizes[0], method)
             tag = self.short_string(texts[0], sizes[0], 0, method)
@@ -307,11 +303,10 @@ cdef class Inbound:
             raise amqp_errors.FrameSyntaxError(
                 f"{end - cursor.offset} bytes are left over after the arguments of {method}"
             )
-        channel = self.channels.get(channel_id) if channel_id else None
-        if channel is None:
+        if not self.is_open(channel_id):
             raise amqp_errors.ChannelNotOpen(f"Received {method} for channel {channel_id}, which is not open")
         if method_id == DELIVER_ID:
-            event = self.whole_delivery(channel_id, channel, tag, load64(number), redelivered, exchange, routing_key)
+            event = self.whole_delivery(channel_id, start - 7, number, redelivered)
             if event is not None:
                 return event
             arguments = (tag, load64(number), redelivered, exchange, routing_key)
@@ -327,30 +322,15 @@ cdef class Inbound:
 
     cdef bint confirms(self, unsigned int channel_id, uint64_t tag, bint multiple) except -1:
         """Note that the broker has confirmed publishes of a channel, if that is all there is to be done."""
-        cdef object channel = self.channels.get(channel_id) if channel_id else None
+        cdef object channel
         cdef Window window
-        if channel is None:
+        if not self.is_open(channel_id):
             return False
-        window = self.deliveries_of(channel).window
+        channel = self.last_channel
+        window = self.last_deliveries.window
         if window is None or channel.is_closing or channel.events.get("basic_ack"):
             return False
         return window.confirm_quietly(tag, multiple)
-
-    cdef bint is_as_last(self, Py_ssize_t start, Py_ssize_t end) noexcept:
-        """Return whether the arguments of a basic.deliver are those seen last, but for delivery tag and flag."""
-        cdef const unsigned char *data = self.data + start
-        cdef Py_ssize_t tag = self.last_text[0].size
-        cdef Py_ssize_t exchange = self.last_text[1].size
-        cdef Py_ssize_t routing_key = self.last_text[2].size
-        if tag < 0 or exchange < 0 or routing_key < 0 or end - start != tag + exchange + routing_key + 12:
-            return False
-        if data[0] != tag or memcmp(data + 1, self.last_text[0].data, tag):
-            return False
-        data += tag + 10
-        if data[0] != exchange or memcmp(data + 1, self.last_text[1].data, exchange):
-            return False
-        data += exchange + 1
-        return data[0] == routing_key and memcmp(data + 1, self.last_text[2].data, routing_key) == 0
 
     cdef str short_string(self, const unsigned char *text, int size, int place, str method):
         """Return a short string; the one seen last in the same place is made once."""
@@ -362,6 +342,8 @@ cdef class Inbound:
             made = PyUnicode_DecodeUTF8(<char *>text, size, "surrogatepass")
         except UnicodeDecodeError:
             raise amqp_errors.FrameSyntaxError(f"short string in {method} is not UTF-8") from None
+        # A delivery that is like the one before would get this text.
+        self.pattern.size = 0
         memcpy(last.data, text, size)
         last.size = size
         self.last_str[place] = made
@@ -398,7 +380,7 @@ cdef class Inbound:
         return self.complete(content)
 
     cdef PropertyBlock properties_at(self, const unsigned char *data, Py_ssize_t length):
-        """Return a valid property block; the one seen last, and short ones seen lately, are made once."""
+        """Return a valid property block; that of the delivery before, and short ones seen lately, are made once."""
         cdef PropertyBlock block = self.last_properties
         cdef bytes raw
         if (
@@ -416,65 +398,130 @@ cdef class Inbound:
                 self.known_properties.clear()
             if length <= 256:
                 self.known_properties[raw] = block
-        self.last_properties = block
         return block
 
     cdef Message whole_delivery(
-        self, unsigned int channel_id, object channel, str tag, uint64_t number, bint redelivered,
-        str exchange, str routing_key,
+        self, unsigned int channel_id, Py_ssize_t start, const unsigned char *number, bint redelivered
     ):
         """Return the message of a delivery whose header and body stand whole behind its method, in one body frame.
 
-        None for any other, faulty ones included: those go frame by frame.
+        None for any other, faulty ones included: those go frame by frame.  The method's frame begins at *start*, its
+        texts are those seen last, and is_open() has just found the channel.
         """
         cdef const unsigned char *data = self.data + self.start
-        cdef uint64_t available = <uint64_t>(self.end - self.start)
-        cdef uint64_t header, size, total
-        cdef PropertyBlock properties
-        cdef bytes body
-        cdef Deliveries deliveries
-        cdef object delivery_tag
+        cdef Py_ssize_t available = self.end - self.start
+        cdef Py_ssize_t header, body
+        cdef uint64_t size
         if available < 22 or data[0] != FRAME_HEADER or load16(data + 1) != channel_id:
             return None
-        header = load32(data + 3)
-        if header < 14 or available < header + 8 or data[header + 7] != FRAME_END:
+        header = <Py_ssize_t>load32(data + 3) + 8
+        if header < 22 or available < header or data[header - 1] != FRAME_END:
             return None
-        if load16(data + 7) != CLASS_BASIC or load16(data + 9):
+        if load16(data + 7) != CLASS_BASIC or load16(data + 9) or (self.frame_max and <uint64_t>header > self.frame_max):
             return None
         size = load64(data + 11)
-        total = header + 8
-        if size:
-            if size > self.max_body_size or available - total < 8 or size > available - total - 8:
-                return None
-            if data[total] != FRAME_BODY or load16(data + total + 1) != channel_id or load32(data + total + 3) != size:
-                return None
-            if data[total + 7 + size] != FRAME_END:
-                return None
-        if self.frame_max and (header + 8 > self.frame_max or (size and size + 8 > self.frame_max)):
+        body = self.whole_body(channel_id, data + header, available - header, size)
+        if body < 0:
             return None
         self.frames_received += 1
-        properties = self.properties_at(data + 19, <Py_ssize_t>header - 12)
-        if size:
-            body = PyBytes_FromStringAndSize(<char *>data + total + 7, <Py_ssize_t>size)
+        self.last_properties = self.properties_at(data + 19, header - 20)
+        self.learn(channel_id, start, number - self.data, self.start + 11, self.start + header)
+        return self.delivered(load64(number), redelivered, header, body)
+
+    cdef Py_ssize_t whole_body(
+        self, unsigned int channel_id, const unsigned char *data, Py_ssize_t available, uint64_t size
+    ) noexcept:
+        """Return how many octets the frame at *data* has, if it holds the whole body of *size*; -1 if it does not."""
+        if not size:
+            return 0
+        if size > self.max_body_size or available < 8 or size > <uint64_t>available - 8:
+            return -1
+        if self.frame_max and size + 8 > self.frame_max:
+            return -1
+        if data[0] != FRAME_BODY or load16(data + 1) != channel_id or load32(data + 3) != size:
+            return -1
+        return <Py_ssize_t>size + 8 if data[7 + size] == FRAME_END else -1
+
+    cdef int learn(
+        self, unsigned int channel_id, Py_ssize_t start, Py_ssize_t tag_at, Py_ssize_t size_at, Py_ssize_t end
+    ) noexcept:
+        """Remember what the frames of a delivery are like but for its tag, its flag and the size of its body."""
+        cdef Py_ssize_t size = end - start
+        self.pattern.size = 0
+        if size <= <Py_ssize_t>sizeof(self.pattern.octets):
+            memcpy(self.pattern.octets, self.data + start, size)
+            self.pattern.channel_id = channel_id
+            self.pattern.tag_at = tag_at - start
+            self.pattern.size_at = size_at - start
+            self.pattern.size = size
+        return 0
+
+    cdef Message repeated(self):
+        """Return the message of a delivery that is like the one before but for tag, flag and body; None for any other.
+
+        A queue's deliveries hardly ever differ in more, so that to compare them is to have read them.
+        """
+        cdef Pattern *pattern = &self.pattern
+        cdef const unsigned char *data = self.data + self.start
+        cdef const unsigned char *octets = pattern.octets
+        cdef Py_ssize_t size = pattern.size
+        cdef Py_ssize_t behind_flag = pattern.tag_at + 9
+        cdef Py_ssize_t behind_size = pattern.size_at + 8
+        cdef Py_ssize_t body
+        if not size or self.end - self.start < size or self.content is not None or len(self.contents):
+            return None
+        if memcmp(data, octets, pattern.tag_at) or memcmp(
+            data + behind_flag, octets + behind_flag, pattern.size_at - behind_flag
+        ) or memcmp(data + behind_size, octets + behind_size, size - behind_size):
+            return None
+        if self.frame_max and <uint64_t>size > self.frame_max:
+            # One of the two frames may be too large by now.
+            return None
+        body = self.whole_body(
+            pattern.channel_id, data + size, self.end - self.start - size, load64(data + pattern.size_at)
+        )
+        if body < 0 or not self.is_open(pattern.channel_id):
+            return None
+        self.frames_received += 2
+        return self.delivered(load64(data + pattern.tag_at), data[pattern.tag_at + 8] & 1, size, body)
+
+    cdef Message delivered(self, uint64_t number, bint redelivered, Py_ssize_t head, Py_ssize_t frame):
+        """Return the message whose body's *frame* stands behind *head* octets that have been read; step over both.
+
+        Its texts, properties and channel are those seen last.
+        """
+        cdef const unsigned char *data = self.data + self.start + head
+        cdef Deliveries deliveries = self.last_deliveries
+        cdef str tag = <str>self.last_str[0]
+        cdef bytes body = b""
+        if frame:
+            body = PyBytes_FromStringAndSize(<char *>data + 7, frame - 8)
             self.frames_received += 1
-            total += size + 8
-        else:
-            body = b""
-        self.start += <Py_ssize_t>total
-        delivery_tag = number
-        deliveries = self.deliveries_of(channel)
-        if tag not in deliveries.no_ack_consumers:
-            deliveries.unacked.add(delivery_tag)
+        self.start += head + frame
+        if not len(deliveries.no_ack_consumers) or tag not in deliveries.no_ack_consumers:
+            deliveries.expect(number)
         return make_delivery(
-            deliveries.delivered_as, channel, deliveries, tag, delivery_tag, redelivered, exchange, routing_key,
-            properties, body, None,
+            deliveries.delivered_as, self.last_channel, deliveries, tag, number, redelivered, <str>self.last_str[1],
+            <str>self.last_str[2], self.last_properties, body, None,
         )
 
-    cdef Deliveries deliveries_of(self, channel):
+    cdef bint is_open(self, unsigned int channel_id) except -1:
+        """Return whether a channel of this number is open; if so, last_channel and last_deliveries are its."""
+        if (
+            channel_id == self.last_number
+            and self.channels_version
+            and self.channels_version == version_of_dict(self.channels)
+        ):
+            return True
+        channel = self.channels.get(channel_id) if channel_id else None
+        if channel is None:
+            return False
         if channel is not self.last_channel:
             self.last_deliveries = channel.deliveries
             self.last_channel = channel
-        return self.last_deliveries
+        self.last_number = channel_id
+        self.channels_version = version_of_dict(self.channels)
+        return True
 
     cdef int begin_body(self, unsigned int channel_id, uint64_t size) except -1:
         cdef Content content = self.content_of(channel_id)
@@ -514,13 +561,13 @@ cdef class Inbound:
         cdef Deliveries deliveries
         cdef object channel
         self.forget(content)
-        channel = self.channels.get(content.channel_id)
-        if channel is None:
+        if not self.is_open(content.channel_id):
             raise amqp_errors.ChannelNotOpen(f"Received content for channel {content.channel_id}, which is not open")
-        deliveries = self.deliveries_of(channel)
+        channel = self.last_channel
+        deliveries = self.last_deliveries
         if content.method_id == DELIVER_ID:
             if arguments[0] not in deliveries.no_ack_consumers:
-                deliveries.unacked.add(arguments[1])
+                deliveries.expect(arguments[1])
             return make_delivery(
                 deliveries.delivered_as, channel, deliveries, arguments[0], arguments[1], arguments[2], arguments[3],
                 arguments[4], content.properties, content.body, None,

@@ -10,7 +10,7 @@ from __future__ import annotations
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.object cimport PyObject, PyTypeObject
-from libc.stdint cimport uint16_t
+from libc.stdint cimport uint16_t, uint64_t
 
 from kombu._speedups.deliveries cimport Deliveries
 from kombu._speedups.decoding cimport (
@@ -21,7 +21,7 @@ from kombu._speedups.decoding cimport (
     read_header,
 )
 from kombu._speedups.jsontext cimport Decoder
-from kombu._speedups.objects cimport allow_changes
+from kombu._speedups.objects cimport allow_changes, has_plain_attributes, pool_version_of, version_of_attributes
 from kombu._speedups.wire cimport Cursor
 
 from sys import exc_info
@@ -71,6 +71,7 @@ cdef extern from *:
 cdef extern from "Python.h":
     bint PyMethod_Check(object)
     PyObject *PyMethod_GET_FUNCTION(object)
+    PyObject *PyMethod_GET_SELF(object)
 
 # Set by the module that stands above this one, while it is imported.
 cdef object plain_ack = None
@@ -401,15 +402,10 @@ properties=None, headers=None, postencode=None, accept=None, channel=None, **kwa
         elif len(deliveries.no_ack_consumers) and consumer_tag_of(self) in deliveries.no_ack_consumers:
             return
         delivery_tag = unsettled_tag_of(self)
-        basic_ack = channel.basic_ack
-        if (
-            deliveries is not None
-            and PyMethod_Check(basic_ack)
-            and PyMethod_GET_FUNCTION(basic_ack) == <PyObject *>plain_ack
-        ):
+        if deliveries is not None and acknowledges_plainly(channel, deliveries):
             acknowledge(channel, deliveries, delivery_tag, multiple)
         else:
-            basic_ack(delivery_tag, multiple=multiple)
+            channel.basic_ack(delivery_tag, multiple=multiple)
         set_state(self, ACKNOWLEDGED)
 
     def ack_log_error(self, logger, errors, multiple=False):
@@ -638,9 +634,7 @@ cdef bint has_errors(Message self) except -1:
 
 cdef object deserialized(body, content_type, content_encoding, accept):
     """Return *body* deserialized: by its decoder where that is all there is to it, otherwise by ``loads``."""
-    kind = content_type
-    if kind is None:
-        kind = "application/data"
+    cdef object kind = "application/data" if content_type is None else content_type
     if body_decoders is None or type(kind) is not str or not len(<str>kind):
         return loads_body(body, content_type, content_encoding, accept=accept)
     if accept is None:
@@ -648,7 +642,7 @@ cdef object deserialized(body, content_type, content_encoding, accept):
             return loads_body(body, content_type, content_encoding, accept=accept)
     elif kind not in accept and kind not in trusted_types:
         return loads_body(body, content_type, content_encoding, accept=accept)
-    if not (len(<bytes>body) if type(body) is bytes else len(<str>body) if type(body) is str else body):
+    if is_empty(body):
         return body
     decode = body_decoders.get(kind)
     if decode is None:
@@ -663,6 +657,14 @@ cdef object deserialized(body, content_type, content_encoding, accept):
         raise
     except Exception as error:
         raise DecodeError(error) from error
+
+
+cdef inline bint is_empty(body) except -1:
+    if type(body) is bytes:
+        return not len(<bytes>body)
+    if type(body) is str:
+        return not len(<str>body)
+    return not body
 
 
 cdef PropertyBlock make_block(bytes raw):
@@ -789,6 +791,31 @@ cdef object text_where_encoded(bytes raw, content_encoding):
     except Exception:
         # Not text, or not by a codec we have: whoever deserializes the bytes will say so.
         return raw
+
+
+cdef bint acknowledges_plainly(object channel, Deliveries deliveries) except -1:
+    """Return whether the channel's basic_ack is the core's own, which need not be called to do what it does."""
+    cdef unsigned int class_version = pool_version_of(channel)
+    cdef uint64_t attributes_version = version_of_attributes(channel)
+    if (
+        class_version
+        and attributes_version
+        and deliveries.class_version == class_version
+        and deliveries.attributes_version == attributes_version
+    ):
+        return True
+    basic_ack = channel.basic_ack
+    if (
+        not PyMethod_Check(basic_ack)
+        or PyMethod_GET_FUNCTION(basic_ack) != <PyObject *>plain_ack
+        or PyMethod_GET_SELF(basic_ack) != <PyObject *>channel
+    ):
+        return False
+    if has_plain_attributes(channel) and type(channel).basic_ack is plain_ack:
+        # Until its class or one of its attributes changes, it will be found again.
+        deliveries.attributes_version = version_of_attributes(channel)
+        deliveries.class_version = pool_version_of(channel)
+    return True
 
 
 cdef object channel_of(Message self):

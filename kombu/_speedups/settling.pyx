@@ -1,5 +1,7 @@
 """Acknowledging deliveries, compiled; :mod:`kombu._pure.settling` is the reference."""
 
+from libc.stdint cimport uint64_t
+
 from kombu._speedups.deliveries cimport Deliveries
 from kombu._speedups.inbound cimport Inbound
 from kombu._speedups.message cimport recognize_ack
@@ -28,17 +30,19 @@ def basic_ack(self, delivery_tag, multiple=False, argsig="Lb"):
 cdef int settle(object channel, Deliveries deliveries, object delivery_tag, bint multiple) except -1:
     cdef Inbound receiver = deliveries.receiver
     cdef Writer writer = deliveries.writer
+    cdef uint64_t number
     if deliveries.holds_back:
         channel.send_held_back()
     if deliveries.is_closed or deliveries.connection is None:
         channel.refuse_tag(delivery_tag)
-    if not writer.acknowledge(deliveries, delivery_tag, multiple, receiver.more_waits):
+    number = delivery_tag
+    if not writer.acknowledge(deliveries, number, multiple, receiver.more_waits):
         # Closed while another thread was writing.
         channel.raise_closed()
     if multiple:
         deliveries.settle(delivery_tag, True)
     else:
-        deliveries.unacked.discard(delivery_tag)
+        deliveries.settle_one(number)
     return 0
 
 

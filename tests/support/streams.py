@@ -23,9 +23,13 @@ class Channel:
         self.deliveries = core.deliveries.Deliveries(number, core.message.Message)
         self.callbacks = self.deliveries.callbacks
         self.no_ack_consumers = self.deliveries.no_ack_consumers
-        self.unacked = self.deliveries.unacked
         self.unclaimed: list[tuple[str, Any]] = []
         self.waiting_threads: tuple[int, ...] = ()
+
+    @property
+    def unacked(self) -> set[int]:
+        unacked: set[int] = self.deliveries.unacked
+        return unacked
 
     def on_unclaimed_delivery(self, consumer_tag: str, message: Any) -> None:
         self.unclaimed.append((consumer_tag, message))

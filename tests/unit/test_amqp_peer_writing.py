@@ -457,6 +457,57 @@ def test_acks_from_other_threads_arrive(peer, connect, ack_writes):
     assert sorted(tags) == list(range(1, count + 1))
 
 
+def test_a_channel_whose_basic_ack_is_replaced_is_asked_by_that(peer, connect):
+    connection = connect(peer)
+    channel = connection.channel()
+    kind = type(channel)
+    own = kind.basic_ack
+    session = peer.session()
+    consume(channel, lambda message: message.ack())
+    asked, tags = [], iter(range(1, 100))
+
+    def delivered():
+        """Have two deliveries acknowledged, and return the numbers of those that the peer does not hear of."""
+        asked.clear()
+        sent = [next(tags), next(tags)]
+        for _ in sent:
+            session.send_delivery(b"x")
+            connection.drain_events(timeout=PATIENCE)
+        if not asked:
+            assert [session.expect("basic.ack").delivery_tag for _ in sent] == sent
+        return asked == sent
+
+    assert not delivered()
+    channel.basic_ack = lambda delivery_tag, multiple=False: asked.append(delivery_tag)
+    assert delivered()
+    del channel.basic_ack
+    assert not delivered()
+    vars(channel)["basic_ack"] = lambda delivery_tag, multiple=False: asked.append(delivery_tag)
+    assert delivered()
+    del channel.basic_ack
+    assert not delivered()
+    channel.basic_ack = channel.basic_ack
+    assert not delivered()
+    del channel.basic_ack
+    try:
+        kind.basic_ack = lambda self, delivery_tag, multiple=False: asked.append(delivery_tag)
+        assert delivered()
+        kind.basic_ack = property(lambda self: lambda delivery_tag, multiple=False: asked.append(delivery_tag))
+        assert delivered()
+    finally:
+        kind.basic_ack = own
+    assert not delivered()
+
+    class Own(kind):
+        def basic_ack(self, delivery_tag, multiple=False, argsig="Lb"):
+            asked.append(delivery_tag)
+
+    channel.__class__ = Own
+    assert delivered()
+    channel.__class__ = kind
+    assert not delivered()
+
+
 def test_an_unknown_way_of_writing_acks_is_refused(peer, connect):
     with pytest.raises(ValueError, match="ack_writes has to be one of corked, immediate, coalesced; it is 'lazy'"):
         connect(peer, ack_writes="lazy")

@@ -264,6 +264,90 @@ def test_receive_is_looked_up_for_each_delivery(core, where):
     assert consumer.got == [b"1"]
 
 
+class Elsewhere(Consumer):
+    """A consumer whose class has another way with deliveries."""
+
+    callbacks: Any = ()
+
+    def receive(self, body: Any, message: Any) -> Any:
+        return "elsewhere", body
+
+
+def other(*arguments: Any) -> None:
+    arguments[-1].channel.unclaimed.append(arguments[0] if len(arguments) == 2 else "on_message")
+
+
+CHANGES = {
+    "callbacks set": lambda consumer: setattr(consumer, "callbacks", [other]),
+    "callbacks of a tuple": lambda consumer: setattr(consumer, "callbacks", (other,)),
+    "callbacks changed in place": lambda consumer: consumer.callbacks.append(other),
+    "callbacks in vars()": lambda consumer: vars(consumer).update(callbacks=[other]),
+    "callbacks of the class": lambda consumer: (
+        delattr(consumer, "callbacks"), setattr(type(consumer), "callbacks", [other])
+    ),
+    "on_message set": lambda consumer: setattr(consumer, "on_message", other),
+    "on_message of the class": lambda consumer: (
+        delattr(consumer, "on_message"), setattr(type(consumer), "on_message", lambda self, message: other(message))
+    ),
+    "accept set": lambda consumer: setattr(consumer, "accept", {"application/json"}),
+    "a new __dict__": lambda consumer: setattr(consumer, "__dict__", {**vars(consumer), "callbacks": [other]}),
+    "a new class": lambda consumer: setattr(consumer, "__class__", Elsewhere),
+    "a property of the class": lambda consumer: setattr(type(consumer), "callbacks", property(lambda self: [other])),
+    "receive of the instance": lambda consumer: setattr(consumer, "receive", lambda body, message: ("mine", body)),
+    "receive of the class": lambda consumer: setattr(
+        type(consumer), "receive", lambda self, body, message: ("its", body)
+    ),
+    "nothing": lambda consumer: None,
+}
+
+
+@pytest.mark.parametrize("before", [0, 1, 3])
+@pytest.mark.parametrize("change", list(CHANGES))
+def test_what_a_consumer_is_made_to_do_between_deliveries_holds_for_the_next(core, change, before):
+    """As a dispatcher does it that has never seen the consumer."""
+
+    def deliver(dispatcher: Any, body: bytes) -> Any:
+        message = message_of(core, body, content_type="text/plain", content_encoding="utf-8")
+        try:
+            answer = dispatcher(message)
+        except Exception as error:
+            answer = type(error)
+        return answer, message.channel.unclaimed, message.accept
+
+    Own = type("Own", (Consumer,), {})
+    consumer = Own(core)
+    dispatcher = core.dispatch.Dispatcher(consumer)
+    for _ in range(before):
+        assert deliver(dispatcher, b"before") == (None, [], None)
+    CHANGES[change](consumer)
+    changed = [deliver(dispatcher, b"after") for _ in range(2)]
+    got = list(consumer.got)
+    anew = deliver(core.dispatch.Dispatcher(consumer), b"after")
+    assert changed == [anew] * 2
+    if change == "nothing":
+        assert got == ["before"] * before + ["after"] * 2
+    elif change != "callbacks changed in place":
+        assert got == ["before"] * before and anew != (None, [], None)
+
+
+def test_what_a_decoder_changes_holds_for_the_message_that_it_decodes(core):
+    consumer = Consumer(core)
+    dispatcher = core.dispatch.Dispatcher(consumer)
+    late: list[Any] = []
+
+    def replace(data: Any) -> Any:
+        consumer.callbacks = [lambda body, message: late.append(body)]
+        return len(data)
+
+    register("tally", None, replace, "application/x-tally", "binary")
+    try:
+        dispatcher(message_of(core, b"plain", content_encoding="binary"))
+        dispatcher(message_of(core, b"||", content_type="application/x-tally", content_encoding="binary"))
+    finally:
+        unregister("tally")
+    assert (consumer.got, late) == ([b"plain"], [2])
+
+
 def test_the_channel_turns_what_is_not_finished_into_a_message(core):
     class Translating:
         def message_to_python(self, raw: Any) -> Any:
@@ -300,10 +384,18 @@ def test_what_a_channel_keeps_can_be_replaced(core):
     assert (deliveries.channel_id, deliveries.close_error) == (None, None)
 
 
-def test_callbacks_that_are_replaced_while_deliveries_wait_are_the_ones_called(rig):
-    rig.send(delivery(b"1") + delivery(b"2"))
-    rig.receiver.drain_events(timeout=10)
+@pytest.mark.parametrize("as_a_whole", [True, False])
+def test_callbacks_that_are_replaced_while_deliveries_wait_are_the_ones_called(rig, as_a_whole):
+    rig.send(b"".join(delivery(b"%d" % number) for number in range(1, 6)))
+    rig.receiver.drain_events(timeout=10, max_events=2)
     late: list[Any] = []
-    rig.channels[1].deliveries.callbacks = {"c": lambda message: late.append(message.body)}
+    deliveries = rig.channels[1].deliveries
+    if as_a_whole:
+        deliveries.callbacks = {"c": lambda message: late.append(message.body)}
+    else:
+        deliveries.callbacks["c"] = lambda message: late.append(message.body)
+    rig.receiver.drain_events(timeout=10, max_events=2)
+    del deliveries.callbacks["c"]
     rig.receiver.drain_events(timeout=10)
-    assert (rig.bodies, late) == ([b"1"], [b"2"])
+    unclaimed = [message.body for _, message in rig.channels[1].unclaimed]
+    assert (rig.bodies, late, unclaimed) == ([b"1", b"2"], [b"3", b"4"], [b"5"])

@@ -96,6 +96,37 @@ def test_an_error_is_noted_and_raised(core):
     assert connection.noted == [error]
 
 
+def test_each_connection_is_drained_by_the_tap_that_it_has_at_present(core):
+    connections, calls = [connection_of(core) for _ in range(2)], []
+
+    def tap(name: str) -> Any:
+        return core.draining.Tap(lambda timeout, max_events: calls.append(name) or 1)
+
+    for number, connection in enumerate(connections):
+        connection._tap = tap(f"{number}")
+    for _ in range(2):
+        for connection in connections:
+            connection.drain_events()
+            connection.drain_events()
+    assert calls == ["0", "0", "1", "1"] * 2
+    first = connections[0]
+    first.drain_events()
+    first._tap = tap("new")
+    first.drain_events()
+    vars(first)["_tap"] = tap("newer")
+    first.drain_events()
+    assert calls[8:] == ["0", "new", "newer"]
+    type(first)._tap = property(lambda self: tap("of the class"))
+    first.drain_events()
+    assert calls[11:] == ["of the class"]
+    del type(first)._tap
+    type(first)._tap = None
+    first.drain_events()
+    del first._tap
+    assert first.drain_events() == "from the transport"
+    assert calls[12:] == ["newer"]
+
+
 def test_what_is_no_error_is_raised_and_not_noted(core):
     connection = connection_of(core)
 

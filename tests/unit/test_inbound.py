@@ -9,7 +9,7 @@ import pytest
 from amqp.exceptions import ChannelNotOpen, FrameError, FrameSyntaxError, UnexpectedFrame
 
 import wire
-from streams import cut_at, delivery, described, facts, make_inbound, pump
+from streams import Channel, cut_at, delivery, described, facts, make_inbound, pump
 
 DELIVER = (60, 60)
 GET_OK = (60, 71)
@@ -561,6 +561,31 @@ def test_a_channel_that_closed_while_its_content_came_is_not_open(core):
     del inbound.channels[1]
     inbound.feed(body(b"abc"))
     with pytest.raises(ChannelNotOpen, match="Received content for channel 1, which is not open"):
+        inbound.next_event()
+
+
+def test_a_number_may_go_to_another_channel(core):
+    inbound = make_inbound(core)
+    for _ in range(2):
+        for number in range(2):
+            inbound.feed(delivery(b"x", delivery_tag=number))
+            assert inbound.next_event()[3].channel is inbound.channels[1]
+        inbound.channels[1] = Channel(core, 1)
+    del inbound.channels[1]
+    inbound.feed(delivery(b"x"))
+    with pytest.raises(ChannelNotOpen, match="Received basic.deliver for channel 1, which is not open"):
+        inbound.next_event()
+
+
+@pytest.mark.parametrize("limit", ["frame_max", "max_body_size"])
+def test_a_limit_that_is_lowered_holds_for_a_delivery_like_the_one_before(core, limit):
+    inbound = make_inbound(core)
+    for _ in range(2):
+        inbound.feed(delivery(bytes(300)))
+        assert len(inbound.next_event()[3].body) == 300
+    setattr(inbound, limit, 299)
+    inbound.feed(delivery(bytes(300)))
+    with pytest.raises(FrameError, match="299"):
         inbound.next_event()
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import wire
 from core import Core
-from streams import cut_at, described, make_inbound, pump
+from streams import cut_at, delivery, described, make_inbound, pump
 
 pytestmark = pytest.mark.c_extensions
 
@@ -225,6 +225,84 @@ def test_a_stream_that_ends_early_is_only_incomplete(data, place):
     compiled, pure = (outcome(inbound, [data]) for inbound in inbounds())
     assert compiled == pure
     assert compiled[1] is None
+
+
+#: Deliveries and others that have most in common with the one before.
+alike = st.builds(
+    lambda name, channel, texts, tag, redelivered, properties, body: (
+        wire.method(
+            f"basic.{name}",
+            channel,
+            exchange=texts[1],
+            routing_key=texts[2],
+            **({"consumer_tag": texts[0]} if name == "deliver" else {}),
+            **(
+                {"reply_code": 312, "reply_text": texts[0]}
+                if name == "return"
+                else {"delivery_tag": tag, "redelivered": redelivered}
+            ),
+            **({"message_count": 0} if name == "get-ok" else {}),
+        )
+        + b"".join(wire.content(channel, properties, body, FRAME_MAX))
+    ),
+    st.sampled_from(["deliver"] * 6 + ["return", "get-ok"]),
+    st.sampled_from([1] * 4 + [2]),
+    st.sampled_from([("ab", "c", "d")] * 4 + [("a", "bc", "d"), ("ab", "x", "d"), ("zz", "c", "d"), ("c", "c", "d")]),
+    st.integers(1, 9),
+    st.booleans(),
+    st.sampled_from([{"priority": 1}] * 4 + [{"priority": 2}, {}, {"message_id": "x" * 200}]),
+    st.sampled_from([b"", b"{}", b"[]", b"x" * 300, bytes(FRAME_MAX)]),
+)
+
+
+@given(st.lists(alike | st.just(wire.HEARTBEAT_FRAME), min_size=2, max_size=12), cuts)
+def test_deliveries_that_have_most_in_common_are_not_confused(frames, places):
+    pieces = cut_at(b"".join(frames), [place % 2000 for place in places])
+    compiled, pure = (outcome(inbound, pieces) for inbound in inbounds())
+    assert compiled == pure and compiled[1] is None
+    assert outcome(inbounds()[0], frames)[:3] == compiled[:3]
+
+
+def test_a_delivery_that_differs_in_one_octet_from_the_one_before_is_the_same_to_both():
+    whole = delivery(
+        b'{"a": 1}', consumer_tag="ctag", delivery_tag=5, exchange="ex", routing_key="key",
+        properties={"content_type": "application/json", "application_headers": {"n": 1}, "priority": 3},
+    )
+    for place in range(len(whole)):
+        for change in (1, 0x80, 0xFF):
+            changed = bytearray(whole)
+            changed[place] ^= change
+            compiled, pure = (outcome(inbound, [whole, bytes(changed), whole]) for inbound in inbounds())
+            assert compiled == pure, (place, change)
+
+
+#: What may happen to the deliveries of a channel: one comes, is settled, all up to one are, somebody looks or adds.
+happenings = st.tuples(
+    st.sampled_from(["comes"] * 4 + ["settled"] * 3 + ["up to", "seen", "added", "replaced"]), st.integers(0, 4)
+)
+
+
+@given(st.lists(happenings, max_size=20))
+def test_both_know_the_same_deliveries_to_await_an_acknowledgement(steps):
+    seen: list[list[Any]] = [[], []]
+    for inbound, found in zip(inbounds(), seen, strict=True):
+        deliveries = inbound.channels[1].deliveries
+        for what, tag in steps:
+            if what == "comes":
+                inbound.feed(delivery(b"x", delivery_tag=tag))
+                assert inbound.next_event()[3].delivery_tag == tag
+            elif what == "settled":
+                deliveries.settle(tag)
+            elif what == "up to":
+                deliveries.settle(tag, True)
+            elif what == "added":
+                deliveries.unacked.add(tag)
+            elif what == "replaced":
+                deliveries.unacked = {tag, tag + 1}
+            else:
+                found.append(set(deliveries.unacked))
+        found.append(deliveries.unacked)
+    assert seen[0] == seen[1]
 
 
 def test_both_cores_are_told_apart():
