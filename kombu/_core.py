@@ -16,6 +16,7 @@ from ._lazy import TYPE_CHECKING
 __all__ = (
     "ABI",
     "Message",
+    "bodies",
     "deliveries",
     "dispatch",
     "drain",
@@ -42,8 +43,9 @@ ABI = 1
 
 #: The modules of a package, in such an order that each imports only earlier ones.
 _MODULES = (
-    "decoding", "encoding", "jsontext", "frames", "window", "deliveries", "message", "dispatch", "inbound", "output",
-    "drain", "draining", "settling", "publish", "places", "pool", "planning", "shared", "virtual", "memory",
+    "decoding", "encoding", "jsontext", "frames", "window", "deliveries", "bodies", "received", "message", "dispatch",
+    "inbound", "output", "drain", "draining", "settling", "publish", "places", "pool", "planning", "shared", "virtual",
+    "memory",
 )
 
 
@@ -86,6 +88,7 @@ impl, fallback_reason, _modules = _choose(os.environ.get("KOMBU_IMPL", ""))
 
 if TYPE_CHECKING:
     from kombu._pure import (
+        bodies,
         deliveries,
         dispatch,
         drain,

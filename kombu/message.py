@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from kombu import compression, serialization
 from kombu._core import Message
-from kombu._core import message as _message
+from kombu._core import bodies as _bodies
 
 __all__ = ("Message",)
 
-_message.configure(serialization.loads, compression.decompress, *serialization.registry.tables)
+_bodies.configure(serialization.loads, compression.decompress, *serialization.registry.tables)

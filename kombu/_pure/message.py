@@ -6,27 +6,18 @@ for: most consumers never look at most of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from sys import exc_info
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
+from kombu._pure.bodies import ErrorInfo, decompressed, deserialized, text_where_encoded
 from kombu._pure.decoding import decode_properties
-from kombu.exceptions import MessageStateError, reraise
+from kombu._pure.received import Received
+from kombu.exceptions import reraise
 
-if TYPE_CHECKING:
-    import logging
-
-__all__ = ("Message", "configure")
+__all__ = ("Message",)
 
 _MessageT = TypeVar("_MessageT", bound="Message")
-#: What sys.exc_info() returns.
-_ErrorInfo = tuple[Any, Any, Any]
-
-#: The states of a message that has been settled.
-_SETTLED = frozenset(("ACK", "REJECTED", "REQUEUED"))
-
-#: Content encodings that say that the body is bytes; looking for a codec of that name would be slow and vain.
-_NOT_A_CODEC = frozenset(("binary", "ascii-8bit", ""))
 
 #: What a pickled message consists of besides its extra attributes and ``errors``; kombu 5.7 reads and writes the same.
 _STATE_FIELDS = (
@@ -44,34 +35,7 @@ _STATE_FIELDS = (
 )
 
 
-def _not_configured(*args: Any, **kwargs: Any) -> Any:
-    raise RuntimeError("the message core has no serializers yet: import kombu.message first")
-
-
-_loads: Callable[..., Any] = _not_configured
-_decompress: Callable[..., Any] = _not_configured
-
-
-def configure(
-    loads: Callable[..., Any],
-    decompress: Callable[..., Any],
-    decoders: dict[str, Callable[[Any], Any]] | None = None,
-    disabled: Collection[str] = frozenset(),
-    trusted: Collection[str] = frozenset(),
-) -> None:
-    """Set the functions that messages are deserialized and decompressed with.
-
-    *loads* is called as ``loads(body, content_type, content_encoding, accept=accept)``, *decompress* as
-    ``decompress(body, compression)``.  The core imports neither: they stand above it.
-
-    *decoders* (by content type), and the content types that are *disabled* or *trusted*, are the live tables that
-    *loads* goes by, for the compiled core to take the same decision without calling it.
-    """
-    global _loads, _decompress
-    _loads, _decompress = loads, decompress
-
-
-class Message:
+class Message(Received):
     """A received message: body, properties, where it came from, and whether it has been settled.
 
     *properties* are those of class basic, *headers* their ``application_headers``; *delivery_info* says by which
@@ -87,20 +51,15 @@ class Message:
         "_content_encoding",
         "_content_type",
         "_decoded",
-        "_delivery_info",
         "_errors",
         "_headers",
         "_payload",
         "_properties",
         "_raw_body",
         "_raw_properties",
-        "_route",
-        "_state",
         "__dict__",
         "__weakref__",
         "accept",
-        "channel",
-        "delivery_tag",
     )
 
     _body: Any
@@ -108,22 +67,14 @@ class Message:
     _content_encoding: str | None
     _content_type: str | None
     _decoded: bool
-    _delivery_info: dict[str, Any] | None
-    _errors: list[_ErrorInfo] | None
+    _errors: list[ErrorInfo] | None
     _headers: dict[str, Any]
     _payload: Any
     _properties: dict[str, Any]
     #: What came over the wire, as long as it has not been decoded.
     _raw_body: bytes | None
     _raw_properties: bytes | None
-    #: What delivery_info will be made of: consumer tag, redelivered, exchange, routing key, message count.
-    _route: tuple[str | None, bool, str, str, int | None] | None
-    _state: str
     accept: Any
-    channel: Any
-    delivery_tag: Any
-
-    MessageStateError = MessageStateError
 
     # Pickles, and whoever reads a traceback, shall find the class where it is public.
     __module__ = "kombu.message"
@@ -143,7 +94,7 @@ class Message:
         **kwargs: Any,
     ) -> None:
         # A subclass may have noted errors before it calls this; they are kept, and the body is left as it is.
-        noted: list[_ErrorInfo] | None = getattr(self, "_errors", None)
+        noted: list[ErrorInfo] | None = getattr(self, "_errors", None)
         errors = [] if noted is None else noted
         self._raw_body = self._raw_properties = self._route = None
         self._errors = errors
@@ -160,7 +111,7 @@ class Message:
         self.accept = accept
         self._compression = self._headers.get("compression")
         if self._compression and not errors:
-            body = _decompressed(body, self._compression, errors)
+            body = decompressed(body, self._compression, errors)
         if postencode and not errors and isinstance(body, str):
             try:
                 body = body.encode(postencode)
@@ -224,12 +175,12 @@ class Message:
         if raw is None:
             return
         self._settle_properties()
-        errors: list[_ErrorInfo] = []
+        errors: list[ErrorInfo] = []
         body = None
         if self._compression:
-            body = _decompressed(raw, self._compression, errors)
+            body = decompressed(raw, self._compression, errors)
         if not self._compression or errors:
-            body = _text_where_encoded(raw, self._content_encoding)
+            body = text_where_encoded(raw, self._content_encoding)
         self._body = body
         if self._errors is None:
             self._errors = errors
@@ -247,7 +198,7 @@ class Message:
         self._body = value
 
     @property
-    def errors(self) -> list[_ErrorInfo]:
+    def errors(self) -> list[ErrorInfo]:
         """The :func:`sys.exc_info` of what went wrong while the body was decompressed or encoded."""
         self._settle_properties()
         if self._compression:
@@ -258,7 +209,7 @@ class Message:
         return errors
 
     @errors.setter
-    def errors(self, value: list[_ErrorInfo] | None) -> None:
+    def errors(self, value: list[ErrorInfo] | None) -> None:
         self._errors = value
 
     @property
@@ -306,27 +257,6 @@ class Message:
         self._settle_properties()
         self._properties = value
 
-    @property
-    def delivery_info(self) -> dict[str, Any]:
-        """Where the message came from: exchange, routing key, delivery tag, consumer tag, and so on."""
-        info = self._delivery_info
-        if info is None:
-            assert self._route is not None
-            consumer_tag, redelivered, exchange, routing_key, message_count = self._route
-            info = {} if consumer_tag is None else {"consumer_tag": consumer_tag}
-            info["delivery_tag"] = self.delivery_tag
-            info["redelivered"] = redelivered
-            info["exchange"] = exchange
-            info["routing_key"] = routing_key
-            if consumer_tag is None:
-                info["message_count"] = message_count
-            self._delivery_info = info
-        return info
-
-    @delivery_info.setter
-    def delivery_info(self, value: dict[str, Any]) -> None:
-        self._delivery_info = value
-
     # -- deserializing -------------------------------------------------------------------------------------------
 
     def decode(self) -> Any:
@@ -342,7 +272,7 @@ class Message:
 
     def _decode(self) -> Any:
         """Deserialize the body anew."""
-        return _loads(self.body, self.content_type, self.content_encoding, accept=self.accept)
+        return deserialized(self.body, self.content_type, self.content_encoding, self.accept)
 
     @property
     def payload(self) -> Any:
@@ -367,80 +297,6 @@ class Message:
             if callback is None:
                 raise
             callback(self, error)
-
-    # -- settling ------------------------------------------------------------------------------------------------
-
-    def ack(self, multiple: bool = False) -> None:
-        """Acknowledge this message, with *multiple* also all earlier ones of the channel.
-
-        Nothing is sent for a consumer that needs no acknowledgements.  Raises
-        :exc:`~kombu.exceptions.MessageStateError` if the message is settled or has no channel; after any error of
-        the channel it is still unsettled.
-        """
-        if self.channel is None:
-            raise self._without_channel()
-        no_ack_consumers = self.channel.no_ack_consumers
-        if no_ack_consumers and self._consumer_tag() in no_ack_consumers:
-            return
-        if self._state in _SETTLED:
-            raise self._settled_before()
-        self.channel.basic_ack(self.delivery_tag, multiple=multiple)
-        self._state = "ACK"
-
-    def ack_log_error(self, logger: logging.Logger, errors: Any, multiple: bool = False) -> None:
-        """Acknowledge this message; log *errors* instead of raising them, a broken pipe as well as raising it."""
-        try:
-            self.ack(multiple=multiple)
-        except BrokenPipeError as error:
-            logger.critical("Couldn't ack %r, reason:%r", self.delivery_tag, error, exc_info=True)
-            raise
-        except errors as error:
-            logger.critical("Couldn't ack %r, reason:%r", self.delivery_tag, error, exc_info=True)
-
-    def reject(self, requeue: bool = False) -> None:
-        """Refuse this message: the broker drops or dead-letters it, or with *requeue* puts it back.
-
-        Raises :exc:`~kombu.exceptions.MessageStateError` if the message is settled or has no channel.
-        """
-        self._refuse(requeue, "REJECTED")
-
-    def reject_log_error(self, logger: logging.Logger, errors: Any, requeue: bool = False) -> None:
-        """Refuse this message; log *errors* instead of raising them."""
-        try:
-            self.reject(requeue=requeue)
-        except errors as error:
-            logger.critical("Couldn't reject %r, reason: %r", self.delivery_tag, error, exc_info=True)
-
-    def requeue(self) -> None:
-        """Refuse this message and have the broker put it back; it may come to the same consumer again.
-
-        Raises :exc:`~kombu.exceptions.MessageStateError` if the message is settled or has no channel.
-        """
-        self._refuse(True, "REQUEUED")
-
-    @property
-    def acknowledged(self) -> bool:
-        """Whether the message is settled: acknowledged, rejected or requeued."""
-        return self._state in _SETTLED
-
-    def _refuse(self, requeue: bool, state: str) -> None:
-        if self.channel is None:
-            raise self._without_channel()
-        if self._state in _SETTLED:
-            raise self._settled_before()
-        self.channel.basic_reject(self.delivery_tag, requeue=requeue)
-        self._state = state
-
-    def _consumer_tag(self) -> str | None:
-        if self._delivery_info is None:
-            return self._route and self._route[0]
-        return self._delivery_info.get("consumer_tag")
-
-    def _without_channel(self) -> Exception:
-        return self.MessageStateError("This message does not have a receiving channel")
-
-    def _settled_before(self) -> Exception:
-        return self.MessageStateError(f"Message already acknowledged with state: {self._state}")
 
     # -- the object ----------------------------------------------------------------------------------------------
 
@@ -469,28 +325,6 @@ class Message:
             "delivery_info": _present(self.delivery_info, "exchange", "routing_key"),
         }
         return f"<{type(self).__name__} object at {id(self):#x} with details {_present(details, *details)!r}>"
-
-
-def _decompressed(body: Any, compression: Any, errors: list[_ErrorInfo]) -> Any:
-    """Return *body* decompressed, or as it is after a failure, which goes to *errors*."""
-    try:
-        return _decompress(body, compression)
-    except Exception:
-        errors.append(exc_info())
-        return body
-
-
-def _text_where_encoded(raw: bytes, content_encoding: str | None) -> str | bytes:
-    """Return *raw* decoded by *content_encoding* where that is possible, otherwise as it is; empty it is a str."""
-    if not raw:
-        return ""
-    if content_encoding is None or content_encoding in _NOT_A_CODEC:
-        return raw
-    try:
-        return raw.decode(content_encoding)
-    except Exception:
-        # Not text, or not by a codec we have: whoever deserializes the bytes will say so.
-        return raw
 
 
 def _present(mapping: dict[str, Any], *names: str) -> dict[str, Any]:

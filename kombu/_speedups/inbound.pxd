@@ -2,8 +2,9 @@
 
 from libc.stdint cimport uint64_t
 
+from kombu._speedups.bodies cimport PropertyBlock
 from kombu._speedups.deliveries cimport Deliveries
-from kombu._speedups.message cimport Message, PropertyBlock
+from kombu._speedups.message cimport Message
 
 
 cdef class Content:

@@ -12,8 +12,9 @@ from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport uint64_t
 from libc.string cimport memcmp, memcpy, memmove
 
+from kombu._speedups.bodies cimport PropertyBlock, make_block
 from kombu._speedups.deliveries cimport Deliveries
-from kombu._speedups.message cimport Message, PropertyBlock, make_block, make_delivery
+from kombu._speedups.message cimport Message, make_delivery
 from kombu._speedups.frames cimport check_block
 from kombu._speedups.objects cimport version_of_dict
 from kombu._speedups.window cimport Window

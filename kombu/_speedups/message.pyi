@@ -1,35 +1,22 @@
-import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any, TypeVar
 
-__all__ = ("Message", "configure")
+from .received import Received
+
+__all__ = ("Message",)
 
 ABI: int
 
 _MessageT = TypeVar("_MessageT", bound=Message)
 
-def configure(
-    loads: Callable[..., Any],
-    decompress: Callable[..., Any],
-    decoders: dict[str, Callable[[Any], Any]] | None = None,
-    disabled: Collection[str] = ...,
-    trusted: Collection[str] = ...,
-) -> None: ...
-
-class Message:
-    MessageStateError: type[Exception]
-
+class Message(Received):
     accept: Any
     body: Any
-    channel: Any
     content_encoding: str | None
     content_type: str | None
-    delivery_info: dict[str, Any]
-    delivery_tag: Any
     headers: dict[str, Any]
     properties: dict[str, Any]
     _decoded_cache: Any
-    _state: str
 
     def __init__(
         self,
@@ -59,19 +46,12 @@ class Message:
         message_count: int | None = None,
     ) -> _MessageT: ...
     @property
-    def acknowledged(self) -> bool: ...
-    @property
     def errors(self) -> list[tuple[Any, Any, Any]]: ...
     @errors.setter
     def errors(self, value: list[tuple[Any, Any, Any]] | None) -> None: ...
     @property
     def payload(self) -> Any: ...
-    def ack(self, multiple: bool = False) -> None: ...
-    def ack_log_error(self, logger: logging.Logger, errors: Any, multiple: bool = False) -> None: ...
     def decode(self) -> Any: ...
-    def reject(self, requeue: bool = False) -> None: ...
-    def reject_log_error(self, logger: logging.Logger, errors: Any, requeue: bool = False) -> None: ...
-    def requeue(self) -> None: ...
     def _decode(self) -> Any: ...
     def _reraise_error(self, callback: Callable[[Message, Exception], Any] | None = None) -> None: ...
     def __reduce_ex__(self, protocol: Any) -> Any: ...

@@ -9,37 +9,22 @@ from __future__ import annotations
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cpython.object cimport PyObject, PyTypeObject
-from libc.stdint cimport uint16_t, uint64_t
+from cpython.object cimport PyTypeObject
 
+from kombu._speedups.bodies cimport PropertyBlock, decompressed, deserialized, look_at, make_block, text_where_encoded
+from kombu._speedups.decoding cimport read_block
 from kombu._speedups.deliveries cimport Deliveries
-from kombu._speedups.decoding cimport (
-    decode_text,
-    read_block,
-    read_common_text,
-    read_flags,
-    read_header,
-)
-from kombu._speedups.jsontext cimport Decoder
-from kombu._speedups.objects cimport allow_changes, has_plain_attributes, pool_version_of, version_of_attributes
-from kombu._speedups.wire cimport Cursor
+from kombu._speedups.objects cimport allow_changes
+from kombu._speedups.received cimport Received
 
 from sys import exc_info
 
-from kombu.exceptions import DecodeError, MessageStateError, SerializerNotInstalled, reraise
+from kombu.exceptions import reraise
 
-__all__ = ("Message", "configure")
+__all__ = ("Message",)
 
 #: Which build this is; kombu._core wants the number that it knows.
 ABI = 1
-
-#: The states of a message that has been settled.
-cdef frozenset SETTLED = frozenset(("ACK", "REJECTED", "REQUEUED"))
-cdef str RECEIVED = "RECEIVED"
-cdef str ACKNOWLEDGED = "ACK"
-
-#: Content encodings that say that the body is bytes; looking for a codec of that name would be slow and vain.
-cdef frozenset NOT_A_CODEC = frozenset(("binary", "ascii-8bit", ""))
 
 #: What a pickled message consists of besides its extra attributes and ``errors``; kombu 5.7 reads and writes the same.
 cdef tuple STATE_FIELDS = (
@@ -56,6 +41,7 @@ cdef tuple STATE_FIELDS = (
     "accept",
 )
 
+cdef str RECEIVED = "RECEIVED"
 cdef tuple NO_ARGUMENTS = ()
 
 cdef extern from *:
@@ -68,52 +54,10 @@ cdef extern from *:
     object new_object "kombu_new" (PyTypeObject *cls, object arguments)
 
 
-cdef extern from "Python.h":
-    bint PyMethod_Check(object)
-    PyObject *PyMethod_GET_FUNCTION(object)
-    PyObject *PyMethod_GET_SELF(object)
-
-# Set by the module that stands above this one, while it is imported.
-cdef object plain_ack = None
-cdef Acknowledge acknowledge = NULL
-
-
-cdef void recognize_ack(object basic_ack, Acknowledge function) noexcept:
-    global plain_ack, acknowledge
-    plain_ack, acknowledge = basic_ack, function
-
-
-def _not_configured(*args, **kwargs):
-    raise RuntimeError("the message core has no serializers yet: import kombu.message first")
-
-
-# Set once, while kombu.message is imported.
-cdef object loads_body = _not_configured
-cdef object decompress_body = _not_configured
-cdef dict body_decoders = None
-cdef object disabled_types = None
-cdef object trusted_types = None
-
-
-def configure(loads, decompress, decoders=None, disabled=frozenset(), trusted=frozenset()):
-    """Set the functions that messages are deserialized and decompressed with; see :mod:`kombu._pure.message`.
-
-    With *decoders*, what they are given is decoded without a call of *loads*, which decides as we do here.
-    """
-    global loads_body, decompress_body, body_decoders, disabled_types, trusted_types
-    loads_body, decompress_body = loads, decompress
-    body_decoders, disabled_types, trusted_types = decoders, disabled, trusted
-
-
-@cython.freelist(64)
-cdef class PropertyBlock:
-    """Properties as they came over the wire."""
-
-
 # The docstring begins with what inspect.signature() reads, since a compiled class has no other place for it.
 @cython.auto_pickle(False)
 @cython.embedsignature(False)
-cdef class Message:
+cdef class Message(Received):
     """Message(body=None, delivery_tag=None, content_type=None, content_encoding=None, delivery_info=None, \
 properties=None, headers=None, postencode=None, accept=None, channel=None, **kwargs)
 --
@@ -126,8 +70,6 @@ properties=None, headers=None, postencode=None, accept=None, channel=None, **kwa
     *accept* is the set of content types that :meth:`decode` may deserialize (None: whatever is enabled).
     Other keyword arguments are ignored.
     """
-
-    MessageStateError = MessageStateError
 
     def __init__(
         self,
@@ -208,18 +150,6 @@ properties=None, headers=None, postencode=None, accept=None, channel=None, **kwa
             body,
             message_count,
         )
-
-    @property
-    def channel(self):
-        """The channel that the message came on, and is settled on."""
-        with cython.critical_section(self):
-            return self.channel_
-
-    @channel.setter
-    def channel(self, value):
-        with cython.critical_section(self):
-            self.deliveries = None
-            self.channel_, value = value, self.channel_
 
     # -- what came over the wire ---------------------------------------------------------------------------------
 
@@ -307,29 +237,6 @@ properties=None, headers=None, postencode=None, accept=None, channel=None, **kwa
         with cython.critical_section(self):
             self.properties_, value = value, self.properties_
 
-    @property
-    def delivery_info(self):
-        """Where the message came from: exchange, routing key, delivery tag, consumer tag, and so on."""
-        cdef dict info
-        with cython.critical_section(self):
-            if self.delivery_info_ is None:
-                info = {}
-                if self.consumer_tag_ is not None:
-                    info["consumer_tag"] = self.consumer_tag_
-                info["delivery_tag"] = self.delivery_tag
-                info["redelivered"] = self.redelivered_
-                info["exchange"] = self.exchange_
-                info["routing_key"] = self.routing_key_
-                if self.consumer_tag_ is None:
-                    info["message_count"] = self.message_count_
-                self.delivery_info_ = info
-            return self.delivery_info_
-
-    @delivery_info.setter
-    def delivery_info(self, value):
-        with cython.critical_section(self):
-            self.delivery_info_, value = value, self.delivery_info_
-
     # -- deserializing -------------------------------------------------------------------------------------------
 
     def decode(self):
@@ -382,70 +289,6 @@ properties=None, headers=None, postencode=None, accept=None, channel=None, **kwa
                 raise
             callback(self, error)
 
-    # -- settling ------------------------------------------------------------------------------------------------
-
-    def ack(self, multiple=False):
-        """Acknowledge this message, with *multiple* also all earlier ones of the channel.
-
-        Nothing is sent for a consumer that needs no acknowledgements.  Raises
-        :exc:`~kombu.exceptions.MessageStateError` if the message is settled or has no channel; after any error of
-        the channel it is still unsettled.
-        """
-        cdef Deliveries deliveries
-        channel = channel_of(self)
-        with cython.critical_section(self):
-            deliveries = self.deliveries
-        if deliveries is None:
-            no_ack_consumers = channel.no_ack_consumers
-            if no_ack_consumers and consumer_tag_of(self) in no_ack_consumers:
-                return
-        elif len(deliveries.no_ack_consumers) and consumer_tag_of(self) in deliveries.no_ack_consumers:
-            return
-        delivery_tag = unsettled_tag_of(self)
-        if deliveries is not None and acknowledges_plainly(channel, deliveries):
-            acknowledge(channel, deliveries, delivery_tag, multiple)
-        else:
-            channel.basic_ack(delivery_tag, multiple=multiple)
-        set_state(self, ACKNOWLEDGED)
-
-    def ack_log_error(self, logger, errors, multiple=False):
-        """Acknowledge this message; log *errors* instead of raising them, a broken pipe as well as raising it."""
-        try:
-            self.ack(multiple=multiple)
-        except BrokenPipeError as error:
-            logger.critical("Couldn't ack %r, reason:%r", tag_of(self), error, exc_info=True)
-            raise
-        except errors as error:
-            logger.critical("Couldn't ack %r, reason:%r", tag_of(self), error, exc_info=True)
-
-    def reject(self, requeue=False):
-        """Refuse this message: the broker drops or dead-letters it, or with *requeue* puts it back.
-
-        Raises :exc:`~kombu.exceptions.MessageStateError` if the message is settled or has no channel.
-        """
-        refuse(self, requeue, "REJECTED")
-
-    def reject_log_error(self, logger, errors, requeue=False):
-        """Refuse this message; log *errors* instead of raising them."""
-        try:
-            self.reject(requeue=requeue)
-        except errors as error:
-            logger.critical("Couldn't reject %r, reason: %r", tag_of(self), error, exc_info=True)
-
-    def requeue(self):
-        """Refuse this message and have the broker put it back; it may come to the same consumer again.
-
-        Raises :exc:`~kombu.exceptions.MessageStateError` if the message is settled or has no channel.
-        """
-        refuse(self, True, "REQUEUED")
-
-    @property
-    def acknowledged(self):
-        """Whether the message is settled: acknowledged, rejected or requeued."""
-        with cython.critical_section(self):
-            state = self._state
-        return state in SETTLED
-
     # -- the object ----------------------------------------------------------------------------------------------
 
     def __reduce_ex__(self, protocol):
@@ -490,18 +333,19 @@ cdef extern from *:
 
     /* What cls.__new__(cls) and assignments do, for a class that has it from here: each field is set once, and there is
        no __dict__ until something is put into it. */
-    #define kombu_fill(self, channel, known, consumer, tag, again, from, key, left, properties, data, state) do { \\
-        KOMBU_PUT((self)->channel_, channel); \\
-        KOMBU_PUT((self)->deliveries, known); \\
-        KOMBU_PUT((self)->consumer_tag_, consumer); \\
-        KOMBU_PUT((self)->delivery_tag, tag); \\
-        KOMBU_PUT((self)->redelivered_, again); \\
-        KOMBU_PUT((self)->exchange_, from); \\
-        KOMBU_PUT((self)->routing_key_, key); \\
-        KOMBU_PUT((self)->message_count_, left); \\
+    #define kombu_fill(self, origin, channel, known, consumer, tag, again, from, key, left, properties, data, state) do { \\
+        KOMBU_PUT((origin)->channel_, channel); \\
+        KOMBU_PUT((origin)->deliveries, known); \\
+        KOMBU_PUT((origin)->consumer_tag_, consumer); \\
+        KOMBU_PUT((origin)->delivery_tag, tag); \\
+        KOMBU_PUT((origin)->redelivered_, again); \\
+        KOMBU_PUT((origin)->exchange_, from); \\
+        KOMBU_PUT((origin)->routing_key_, key); \\
+        KOMBU_PUT((origin)->message_count_, left); \\
+        KOMBU_PUT((origin)->_state, state); \\
+        KOMBU_PUT((origin)->delivery_info_, Py_None); \\
         KOMBU_PUT((self)->block, properties); \\
         KOMBU_PUT((self)->raw_body, data); \\
-        KOMBU_PUT((self)->_state, state); \\
         KOMBU_PUT((self)->accept, Py_None); \\
         KOMBU_PUT((self)->content_type_, Py_None); \\
         KOMBU_PUT((self)->content_encoding_, Py_None); \\
@@ -510,7 +354,6 @@ cdef extern from *:
         KOMBU_PUT((self)->headers_, Py_None); \\
         KOMBU_PUT((self)->body_, Py_None); \\
         KOMBU_PUT((self)->errors_, Py_None); \\
-        KOMBU_PUT((self)->delivery_info_, Py_None); \\
         KOMBU_PUT((self)->payload_, Py_None); \\
     } while (0)
 
@@ -520,8 +363,9 @@ cdef extern from *:
     """
     object allocate "kombu_allocate" (PyTypeObject *cls)
     void fill "kombu_fill" (
-        Message self, object channel, Deliveries deliveries, object consumer_tag, object delivery_tag, object redelivered,
-        object exchange, object routing_key, object message_count, PropertyBlock block, bytes body, str state,
+        Message self, Received origin, object channel, Deliveries deliveries, object consumer_tag, object delivery_tag,
+        object redelivered, object exchange, object routing_key, object message_count, PropertyBlock block, bytes body,
+        str state,
     )
 
 
@@ -543,8 +387,8 @@ cdef Message make_delivery(
     if (<PyTypeObject *>cls).tp_new == (<PyTypeObject *>Message).tp_new:
         self = <Message>allocate(<PyTypeObject *>cls)
         fill(
-            self, channel, deliveries, consumer_tag, delivery_tag, redelivered, exchange, routing_key, message_count, block,
-            body, RECEIVED,
+            self, self, channel, deliveries, consumer_tag, delivery_tag, redelivered, exchange, routing_key,
+            message_count, block, body, RECEIVED,
         )
         return self
     self = new_object(<PyTypeObject *>cls, NO_ARGUMENTS)
@@ -632,79 +476,6 @@ cdef bint has_errors(Message self) except -1:
     return bool(errors)
 
 
-cdef object deserialized(body, content_type, content_encoding, accept):
-    """Return *body* deserialized: by its decoder where that is all there is to it, otherwise by ``loads``."""
-    cdef object kind = "application/data" if content_type is None else content_type
-    if body_decoders is None or type(kind) is not str or not len(<str>kind):
-        return loads_body(body, content_type, content_encoding, accept=accept)
-    if accept is None:
-        if kind in disabled_types:
-            return loads_body(body, content_type, content_encoding, accept=accept)
-    elif kind not in accept and kind not in trusted_types:
-        return loads_body(body, content_type, content_encoding, accept=accept)
-    if is_empty(body):
-        return body
-    decode = body_decoders.get(kind)
-    if decode is None:
-        if type(body) is str or content_encoding == "binary":
-            return body
-        return loads_body(body, content_type, content_encoding, accept=accept)
-    try:
-        if type(decode) is Decoder:
-            return (<Decoder>decode).decode(body)
-        return decode(body)
-    except SerializerNotInstalled:
-        raise
-    except Exception as error:
-        raise DecodeError(error) from error
-
-
-cdef inline bint is_empty(body) except -1:
-    if type(body) is bytes:
-        return not len(<bytes>body)
-    if type(body) is str:
-        return not len(<str>body)
-    return not body
-
-
-cdef PropertyBlock make_block(bytes raw):
-    cdef PropertyBlock block = PropertyBlock.__new__(PropertyBlock)
-    block.raw = raw
-    return block
-
-
-cdef int look_at(PropertyBlock block) except -1:
-    """Decode what decides about the body, unless that has been done: content type and encoding, compression."""
-    cdef Cursor cursor
-    cdef uint16_t flags
-    cdef bint done
-    with cython.critical_section(block):
-        done = block.is_peeked
-    if done:
-        return 0
-    content_type = content_encoding = compression = None
-    cursor.data = <const unsigned char *>PyBytes_AS_STRING(block.raw)
-    cursor.offset = 0
-    cursor.limit = PyBytes_GET_SIZE(block.raw)
-    flags = read_flags(&cursor)
-    if flags & 0x8000:
-        content_type = read_common_text(&cursor)
-    if flags & 0x4000:
-        content_encoding = read_common_text(&cursor)
-    if flags & 0x2000:
-        compression = read_header(&cursor, "compression", 11)
-    with cython.critical_section(block):
-        # What another thread has found first is what others may hold without a lock by now.
-        if not block.is_peeked:
-            block.content_type = content_type
-            block.content_encoding = content_encoding
-            block.compression = compression
-            block.has_codec = content_encoding is not None and content_encoding not in NOT_A_CODEC
-            block.is_binary = content_encoding == "binary"
-            block.is_peeked = True
-    return 0
-
-
 cdef int peek(Message self) except -1:
     """Note what decides about the body, unless that has been done."""
     cdef PropertyBlock block
@@ -766,99 +537,6 @@ cdef int settle_body(Message self) except -1:
                 self.errors_ = errors
             self.raw_body = None
     return 0
-
-
-cdef object decompressed(body, compression, list errors):
-    """Return *body* decompressed, or as it is after a failure, which goes to *errors*."""
-    try:
-        return decompress_body(body, compression)
-    except Exception:
-        errors.append(exc_info())
-        return body
-
-
-cdef object text_where_encoded(bytes raw, content_encoding):
-    """Return *raw* decoded by *content_encoding* where that is possible, otherwise as it is; empty it is a str."""
-    if not raw:
-        return ""
-    if content_encoding is None or content_encoding in NOT_A_CODEC:
-        return raw
-    if content_encoding == "utf-8":
-        text = decode_text(<const unsigned char *>PyBytes_AS_STRING(raw), PyBytes_GET_SIZE(raw), NULL)
-        return raw if text is None else text
-    try:
-        return raw.decode(content_encoding)
-    except Exception:
-        # Not text, or not by a codec we have: whoever deserializes the bytes will say so.
-        return raw
-
-
-cdef bint acknowledges_plainly(object channel, Deliveries deliveries) except -1:
-    """Return whether the channel's basic_ack is the core's own, which need not be called to do what it does."""
-    cdef unsigned int class_version = pool_version_of(channel)
-    cdef uint64_t attributes_version = version_of_attributes(channel)
-    if (
-        class_version
-        and attributes_version
-        and deliveries.class_version == class_version
-        and deliveries.attributes_version == attributes_version
-    ):
-        return True
-    basic_ack = channel.basic_ack
-    if (
-        not PyMethod_Check(basic_ack)
-        or PyMethod_GET_FUNCTION(basic_ack) != <PyObject *>plain_ack
-        or PyMethod_GET_SELF(basic_ack) != <PyObject *>channel
-    ):
-        return False
-    if has_plain_attributes(channel) and type(channel).basic_ack is plain_ack:
-        # Until its class or one of its attributes changes, it will be found again.
-        deliveries.attributes_version = version_of_attributes(channel)
-        deliveries.class_version = pool_version_of(channel)
-    return True
-
-
-cdef object channel_of(Message self):
-    with cython.critical_section(self):
-        channel = self.channel_
-    if channel is None:
-        raise self.MessageStateError("This message does not have a receiving channel")
-    return channel
-
-
-cdef object consumer_tag_of(Message self):
-    with cython.critical_section(self):
-        info = self.delivery_info_
-        if info is None:
-            return self.consumer_tag_
-    return info.get("consumer_tag")
-
-
-cdef object tag_of(Message self):
-    with cython.critical_section(self):
-        return self.delivery_tag
-
-
-cdef object unsettled_tag_of(Message self):
-    """Return the delivery tag of a message that may still be settled."""
-    with cython.critical_section(self):
-        state = self._state
-        delivery_tag = self.delivery_tag
-    if state is not RECEIVED and state in SETTLED:
-        raise self.MessageStateError(f"Message already acknowledged with state: {state}")
-    return delivery_tag
-
-
-cdef int set_state(Message self, str state) except -1:
-    with cython.critical_section(self):
-        self._state = state
-    return 0
-
-
-cdef int refuse(Message self, requeue, str state) except -1:
-    channel = channel_of(self)
-    channel.basic_reject(unsettled_tag_of(self), requeue=requeue)
-    return set_state(self, state)
 
 
 cdef dict present(mapping, tuple names):

@@ -4,8 +4,8 @@ from libc.stdint cimport uint64_t
 
 from kombu._speedups.deliveries cimport Deliveries
 from kombu._speedups.inbound cimport Inbound
-from kombu._speedups.message cimport recognize_ack
 from kombu._speedups.output cimport Writer
+from kombu._speedups.received cimport recognize_ack
 
 __all__ = ("basic_ack",)
 

@@ -38,6 +38,6 @@ class Core:
             # kombu.message does this for the live core alone.
             serialization = importlib.import_module("kombu.serialization")
             compression = importlib.import_module("kombu.compression")
-            module.configure(serialization.loads, compression.decompress, *serialization.registry.tables)
+            self.bodies.configure(serialization.loads, compression.decompress, *serialization.registry.tables)
         setattr(self, name, module)
         return module

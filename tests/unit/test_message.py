@@ -497,13 +497,13 @@ def test_the_serializer_gets_body_type_encoding_and_accept(core):
         calls.append((args, kwargs))
         return "loaded"
 
-    core.message.configure(loads, lambda body, compression: body[::-1])
+    core.bodies.configure(loads, lambda body, compression: body[::-1])
     try:
         message = deliver(core, {**PROPERTIES, "application_headers": {"compression": "reverse"}}, b"abc")
         message.accept = {"a"}
         assert message.payload == "loaded"
     finally:
-        core.message.configure(serialization.loads, compression.decompress, *serialization.registry.tables)
+        core.bodies.configure(serialization.loads, compression.decompress, *serialization.registry.tables)
     assert calls == [((b"cba", "application/json", "utf-8"), {"accept": {"a"}})]
 
 
