@@ -44,8 +44,8 @@ ABI = 1
 #: The modules of a package, in such an order that each imports only earlier ones.
 _MODULES = (
     "decoding", "encoding", "jsontext", "frames", "window", "deliveries", "bodies", "received", "message", "dispatch",
-    "inbound", "output", "drain", "draining", "settling", "publish", "places", "pool", "planning", "shared", "virtual",
-    "memory",
+    "inbound", "output", "reading", "drain", "draining", "settling", "publish", "places", "pool", "planning", "shared",
+    "virtual", "memory",
 )
 
 

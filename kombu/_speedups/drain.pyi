@@ -1,24 +1,16 @@
 from collections.abc import Callable
 from typing import Any
 
-from .inbound import Inbound
+from .reading import Reader
 
 __all__ = ("Receiver", "MAX_BODY_SIZE")
 
 ABI: int
 MAX_BODY_SIZE: int
 
-class Receiver(Inbound):
-    link: Any
+class Receiver(Reader):
     on_method: Callable[[int, tuple[int, int], Any, Any], Any]
-    output: Any
-    on_failure: Callable[[BaseException], Any] | None
     on_drain: Callable[[], Any] | None
-    send_heartbeat: Callable[[], Any] | None
-    frames_sent: Callable[[], int] | None
-    read_timeout: float | None
-    failure: BaseException | None
-    heartbeat: float
     def __init__(
         self,
         link: Any,
@@ -31,9 +23,6 @@ class Receiver(Inbound):
     @property
     def buffered(self) -> bool: ...
     def reset_locks(self) -> None: ...
-    def tick(self) -> None: ...
-    def fail(self, error: BaseException) -> None: ...
-    def raise_failure(self) -> None: ...
     def drain_events(self, timeout: float | None = None, max_events: int = 1) -> int: ...
     def call_at_rest(self, function: Callable[[], Any]) -> None: ...
     def wait_for(self, ready: Callable[[], bool], timeout: float | None = None) -> None: ...
