@@ -218,16 +218,18 @@ cdef class Layout:
 cdef class KnownChannel(Known):
     """What is known of a channel."""
 
+    #: Whether anything is: nothing where it may change unseen.
+    cdef bint is_steady
     #: Whether messages get into a queue, or out of it, by methods that are ours.
     cdef bint puts
     cdef bint gets
     #: Whether a message is looked for by a method that is ours.
     cdef bint polls
-    #: Whether their bodies are put down in base64, or what the codecs have by that name.
+    #: Whether what is to be noted in a message is so by methods that are ours, and its body put down in base64 (or what
+    #: the codecs have by that name).
     cdef bint in_base64
-    #: Whether they are made for a consumer, and acknowledged, by methods that are ours.
+    #: Whether messages are made for a consumer by methods that are ours.
     cdef bint makes
-    cdef bint acks
     cdef bint closed
     cdef dict queues
     cdef dict codecs
@@ -241,49 +243,53 @@ cdef class KnownChannel(Known):
 cdef KnownChannel known_channel(object channel):
     """Return what is known of a channel; None where that can change unseen."""
     cdef object found
+    cdef KnownChannel known
     if not isinstance(channel, Noted):
         return None
     found = known_of(<Noted>channel)
-    return <KnownChannel>found if type(found) is KnownChannel else look_at_channel(<Noted>channel)
+    known = <KnownChannel>found if type(found) is KnownChannel else look_at_channel(<Noted>channel)
+    return known if known is not None and known.is_steady else None
+
+
+#: What of a channel is known besides its methods.
+cdef tuple CHANNEL_STATE = (
+    "Message", "_active_queues", "_arrivals", "_consumers", "_qos", "body_encoding", "closed", "codecs", "queues",
+)
 
 
 cdef KnownChannel look_at_channel(Noted channel):
-    """Find out about a channel; None where that can change unseen."""
+    """Find out about a channel; None if it cannot be told when its class changes."""
     cdef KnownChannel known = KnownChannel.__new__(KnownChannel)
     cdef uint64_t changes = channel.count_changes()
-    cdef object kind = type(channel)
-    codecs = getattr(channel, "codecs", None)
-    # Now that something has been looked up.
+    codecs, queues = getattr(channel, "codecs", None), getattr(channel, "queues", None)
+    # Now that something has been looked up, the class has its version.
     known.version = pool_version_of(channel)
-    queues, known.arrivals = getattr(channel, "queues", None), getattr(channel, "_arrivals", None)
-    known.consumers, known.active_queues = getattr(channel, "_consumers", None), getattr(channel, "_active_queues", None)
-    known.closed, known.qos = getattr(channel, "closed", True), getattr(channel, "_qos", None)
-    if not (type(codecs) is dict and type(queues) is dict and is_steady(kind, STATE) and kind.qos is plain_qos):
+    if not known.version:
         return None
-    known.queues, known.codecs = queues, codecs
-    known.in_base64 = (
-        getattr(channel, "body_encoding", None) == "base64" and is_function(channel.encode_body, plain_encode)
-        and is_function(channel._inplace_augment_message, plain_augment)
-        and is_function(channel._next_delivery_tag, plain_tag)
-    )
-    known.puts = is_function(channel.basic_publish, plain_publish) and is_function(channel._put, plain_put)
-    known.gets = is_function(channel._get, plain_get)
-    known.polls = known.gets and is_function(channel.drain_events, plain_drain)
-    known.makes = (
-        channel.Message is Message and is_function(channel.decode_body, plain_decode)
-        and is_function(channel._take_delivery, plain_take)
-    )
-    known.acks = is_function(channel.basic_ack, plain_ack)
-    if not known.version or known.version != pool_version_of(channel):
-        return None
+    if (
+        type(codecs) is dict and type(queues) is dict and type(channel).qos is plain_qos
+        and is_steady(channel, known.version, CHANNEL_STATE)
+    ):
+        known.is_steady = True
+        known.codecs, known.queues = codecs, queues
+        known.closed, known.qos = getattr(channel, "closed", True), getattr(channel, "_qos", None)
+        known.arrivals = getattr(channel, "_arrivals", None)
+        known.consumers = getattr(channel, "_consumers", None)
+        known.active_queues = getattr(channel, "_active_queues", None)
+        known.in_base64 = (
+            getattr(channel, "body_encoding", None) == "base64" and is_function(channel.encode_body, plain_encode)
+            and is_function(channel._inplace_augment_message, plain_augment)
+            and is_function(channel._next_delivery_tag, plain_tag)
+        )
+        known.puts = is_function(channel.basic_publish, plain_publish) and is_function(channel._put, plain_put)
+        known.gets = is_function(channel._get, plain_get)
+        known.polls = known.gets and is_function(channel.drain_events, plain_drain)
+        known.makes = (
+            channel.Message is Message and is_function(channel.decode_body, plain_decode)
+            and is_function(channel._take_delivery, plain_take)
+        )
     channel.keep(known, changes)
     return known
-
-
-#: What else of a channel is known, besides its methods.
-cdef tuple STATE = (
-    "Message", "_active_queues", "_arrivals", "_consumers", "_qos", "body_encoding", "closed", "codecs", "queues",
-)
 
 
 cdef int put(object channel, dict queues, object arrivals, object queue, object message) except -1:
@@ -504,7 +510,6 @@ cdef object plain_decode = MemoryChannel.decode_body
 cdef object plain_drain = MemoryChannel.drain_events
 cdef object plain_tag = MemoryChannel._next_delivery_tag
 cdef object plain_take = MemoryChannel._take_delivery
-cdef object plain_ack = MemoryChannel.basic_ack
 cdef object plain_qos = MemoryChannel.qos
 cdef object plain_deliver = MessageConnection._deliver
 
@@ -514,6 +519,8 @@ cdef object plain_deliver = MessageConnection._deliver
 cdef class KnownConnection(Known):
     """What is known of a connection."""
 
+    #: Whether anything is: nothing where it may change unseen.
+    cdef bint is_steady
     #: Whether the cycle of its channels is the one that polls them as we do here.
     cdef bint cycles
     #: Whether what was found is delivered by a method that is ours.
@@ -527,28 +534,34 @@ cdef class KnownConnection(Known):
 cdef KnownConnection known_connection(object connection):
     """Return what is known of a connection; None where that can change unseen."""
     cdef object found
+    cdef KnownConnection known
     if not isinstance(connection, Noted):
         return None
     found = known_of(<Noted>connection)
-    return <KnownConnection>found if type(found) is KnownConnection else look_at_connection(<Noted>connection)
+    known = <KnownConnection>found if type(found) is KnownConnection else look_at_connection(<Noted>connection)
+    return known if known is not None and known.is_steady else None
+
+
+#: What of a connection is known besides its methods.
+cdef tuple CONNECTION_STATE = ("_at_rest", "_callbacks", "_connection_closed", "_own_cycle", "cycle")
 
 
 cdef KnownConnection look_at_connection(Noted connection):
-    """Find out about a connection; None where that can change unseen."""
+    """Find out about a connection; None if it cannot be told when its class changes."""
     cdef KnownConnection known = KnownConnection.__new__(KnownConnection)
     cdef uint64_t changes = connection.count_changes()
-    known.cycle = getattr(connection, "cycle", None)
-    # Now that something has been looked up.
+    cycle = getattr(connection, "cycle", None)
+    # Now that something has been looked up, the class has its version.
     known.version = pool_version_of(connection)
-    known.cycles = known.cycle is not None and known.cycle is connection._own_cycle
-    known.at_rest, known.closed = connection._at_rest, connection._connection_closed
-    known.callbacks = connection._callbacks
-    known.delivers = is_function(connection._deliver, plain_deliver)
-    if (
-        not is_steady(type(connection), ("_at_rest", "_callbacks", "_connection_closed", "_own_cycle", "cycle"))
-        or not known.version or known.version != pool_version_of(connection)
-    ):
+    if not known.version:
         return None
+    if is_steady(connection, known.version, CONNECTION_STATE):
+        known.is_steady = True
+        known.cycle = cycle
+        known.cycles = cycle is not None and cycle is connection._own_cycle
+        known.at_rest, known.closed = connection._at_rest, connection._connection_closed
+        known.callbacks = connection._callbacks
+        known.delivers = is_function(connection._deliver, plain_deliver)
     connection.keep(known, changes)
     return known
 

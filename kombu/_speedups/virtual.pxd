@@ -14,13 +14,13 @@ cdef class Noted:
     cdef uint64_t changes
     cdef object known
 
-    cdef int forget(self) except -1
+    cdef int note(self, object name) except -1
     cdef uint64_t count_changes(self) noexcept
     cdef int keep(self, Known known, uint64_t changes) except -1
 
 
 cdef object known_of(Noted noted)
-cdef bint is_steady(object kind, tuple names) except -1
+cdef bint is_steady(Noted noted, unsigned int version, tuple names) except -1
 
 
 cdef class KnownUnsettled(Known):

@@ -63,24 +63,25 @@ cdef class Noted:
 
     def __setattr__(self, name, value):
         PyObject_GenericSetAttr(self, name, value)
-        if name in WATCHED:
-            self.forget()
+        self.note(name)
 
     def __delattr__(self, name):
         pool_delattr(self, name)
-        if name in WATCHED:
-            self.forget()
+        self.note(name)
 
     def __getstate__(self):
         # What is known of an object is not so of its copy.
         return vars(self)
 
-    cdef int forget(self) except -1:
-        known = None
+    cdef int note(self, object name) except -1:
         with cython.critical_section(self):
+            # For who is looking at it now; most attributes are set before anybody does.
             self.changes += 1
-            # Let go after this, since that may run code of anyone's.
-            self.known, known = known, self.known
+            known = self.known
+        if known is not None and name in WATCHED:
+            with cython.critical_section(self):
+                # Let go after this, since that may run code of anyone's.
+                self.known, known = None, self.known
         return 0
 
     cdef uint64_t count_changes(self) noexcept:
@@ -91,7 +92,7 @@ cdef class Noted:
         """Keep what was found out since there were so many *changes*, if there are no more by now."""
         cdef object kept = known
         with cython.critical_section(self):
-            if self.changes == changes:
+            if self.changes == changes and known.version == pool_version_of(self):
                 self.known, kept = kept, self.known
         return 0
 
@@ -109,8 +110,26 @@ cdef object plain_setattr = Noted.__setattr__
 cdef object plain_delattr = Noted.__delattr__
 
 
-cdef bint is_steady(object kind, tuple names) except -1:
-    """Return whether attributes of such objects stay what they are until they are set: none of them is computed."""
+cdef enum:
+    #: So many classes are remembered by whether they are steady.
+    MOST_CLASSES = 64
+
+#: The version of a class -> whether it is steady.
+cdef dict steadiness = {}
+
+
+cdef bint is_steady(Noted noted, unsigned int version, tuple names) except -1:
+    """Return whether these attributes stay what they are until they are set: no class of *version* computes one."""
+    found = steadiness.get(version)
+    if found is None:
+        found = looks_steady(type(noted), names)
+        if len(steadiness) >= MOST_CLASSES:
+            steadiness.clear()
+        steadiness[version] = found
+    return found
+
+
+cdef bint looks_steady(object kind, tuple names) except -1:
     if (
         kind.__getattribute__ is not object.__getattribute__ or hasattr(kind, "__getattr__")
         or kind.__setattr__ is not plain_setattr or kind.__delattr__ is not plain_delattr
@@ -344,17 +363,23 @@ cdef KnownUnsettled known_unsettled(object qos):
     return known if known is not None and known.is_plain else None
 
 
+#: What of a QoS is known besides its methods.
+cdef tuple UNSETTLED_STATE = ("prefetch_count", "_delivered", "_dirty", "_quick_append", "_quick_ack")
+
+
 cdef KnownUnsettled look_at_unsettled(Noted qos):
     """Find out about a QoS; None if it cannot be told when its class changes."""
     cdef KnownUnsettled known = KnownUnsettled.__new__(KnownUnsettled)
     cdef uint64_t changes = qos.count_changes()
     limit = getattr(qos, "prefetch_count", None)
-    # Now that something has been looked up.
+    # Now that something has been looked up, the class has its version.
     known.version = pool_version_of(qos)
+    if not known.version:
+        return None
     delivered, dirty = getattr(qos, "_delivered", None), getattr(qos, "_dirty", None)
     if (
         type(limit) is int and 0 <= limit <= 0x7FFFFFFF and type(delivered) is Delivered and type(dirty) is set
-        and is_steady(type(qos), ("prefetch_count", "_delivered", "_dirty", "_quick_append", "_quick_ack"))
+        and is_steady(qos, known.version, UNSETTLED_STATE)
         and getattr(qos, "_quick_append", None) == delivered.__setitem__
         and getattr(qos, "_quick_ack", None) == dirty.add
         and is_function(qos.can_consume, plain_can_consume) and is_function(qos.append, plain_append)
@@ -364,8 +389,6 @@ cdef KnownUnsettled look_at_unsettled(Noted qos):
         known.limit = limit
         known.delivered = <dict>delivered
         known.dirty = dirty
-    if not known.version or known.version != pool_version_of(qos):
-        return None
     qos.keep(known, changes)
     return known
 
