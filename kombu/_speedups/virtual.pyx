@@ -25,8 +25,10 @@ cdef extern from "Python.h":
     PyObject *PyMethod_GET_FUNCTION(object)
     object PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
     void *PyUnicode_DATA(object text)
+    ctypedef int (*initproc)(PyObject *, PyObject *, PyObject *)
     ctypedef struct PyTypeObject:
         const char *tp_name
+        initproc tp_init
 
 
 cdef bint is_function(object method, object function) noexcept:
@@ -250,6 +252,8 @@ cdef class Message(CoreMessage):
 (<PyTypeObject *>Message).tp_name = "kombu.transport.virtual.message.Message"
 allow_changes(Message)
 
+cdef initproc plain_init = (<PyTypeObject *>Message).tp_init
+
 
 cdef object make_message(object channel, object payload, dict codecs):
     """Return *payload* as a message of the channel's class, as ``channel.Message(payload, channel=channel)`` does.
@@ -259,7 +263,10 @@ cdef object make_message(object channel, object payload, dict codecs):
     cdef Message self
     kind = Message if codecs is not None else channel.Message
     headers = item(payload, "headers")
-    if kind is not Message or (headers and item(headers, "compression")):
+    if (
+        kind is not Message or (<PyTypeObject *>Message).tp_init != plain_init
+        or (headers and item(headers, "compression"))
+    ):
         return kind(payload, channel=channel)
     properties = payload["properties"]
     body = item(payload, "body")

@@ -434,6 +434,20 @@ def test_a_class_that_writes_attributes_in_its_own_way_is_asked_for_them_each_ti
         assert line.send("a") == "a" and called == ["q"]
 
 
+def test_a_constructor_that_the_class_of_messages_gets_in_use_is_called(line: Any, monkeypatch: Any) -> None:
+    made: list[Any] = []
+    original = virtual.Message.__init__
+
+    def replaced(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        made.append(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(virtual.Message, "__init__", replaced)
+        assert line.send("a") == "a" and len(made) == 1
+    assert line.send("b") == "b" and len(made) == 1
+
+
 def test_a_copy_is_looked_at_by_itself(line: Any) -> None:
     """As kombu 5.7's may be copied, too."""
     channel, qos = copy.copy(line.channel), copy.copy(line.channel.qos)
