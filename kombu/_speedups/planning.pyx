@@ -32,7 +32,6 @@ UNPLANNED = object()
 cdef extern from "posix_socket.h":
     double kombu_monotonic() noexcept
 
-cdef extern from "posix_socket.h":
     # Whether nothing else runs until we call into Python or let go of the GIL.
     bint UNDISTURBED "KOMBU_UNDISTURBED"
 
@@ -240,7 +239,7 @@ cdef class Plans:
                 else:
                     content_type, content_encoding, body = self.dumps(body, serializer)
             else:
-                codec = None if serializer == "raw" else (<dict?>self.settings["_encoders"]).get(serializer)
+                codec = None if serializer == "raw" else self.settings["_encoders"].get(serializer)
                 if codec is None:
                     content_type, content_encoding, body = self.dumps(body, serializer)
                 else:
@@ -292,13 +291,18 @@ cdef class Plans:
         self.version = pool_version_of(producer)
         # First: whoever sets an attribute from here on takes it back.
         producer.settled = True
-        self.serializer = producer.serializer
-        self.routing_key = producer.routing_key
-        self.batches = producer._batch_local if producer.batched else None
-        if (
-            producer._channel is not self.channel or producer.exchange is not self.exchange or producer.compression
-            or not self.publishes_once(producer)
-        ):
+        try:
+            self.serializer = producer.serializer
+            self.routing_key = producer.routing_key
+            self.batches = producer._batch_local if producer.batched else None
+            fits = (
+                producer._channel is self.channel and producer.exchange is self.exchange
+                and not producer.compression and self.publishes_once(producer)
+            )
+        except BaseException:
+            producer.settled = False
+            raise
+        if not fits:
             producer.settled = False
         return 0
 

@@ -407,3 +407,20 @@ def test_bodies_that_need_no_default_serializer(peer, connection):
     assert [(each[2]["content_type"], each[2]["content_encoding"]) for each in seen[::2]] == [
         *[("application/data", "binary")] * 2, *[("text/plain", "utf-8")] * 2, ("application/data", "binary")
     ]
+
+
+def test_a_producer_that_lacks_something_is_asked_again(peer, connection):
+    class Own(kombu.Producer):
+        def _begin_planning(self):
+            super()._begin_planning()
+            self.batched = True
+            self.kept = self.__dict__.pop("_batch_local", None)
+
+    producer = Own(connection.channel(), routing_key="k")
+    producer.publish("x")
+    for _ in range(2):
+        with pytest.raises(AttributeError, match="_batch_local"):
+            producer.publish("x")
+    producer._batch_local = producer.kept
+    producer.publish("y")
+    assert [each[3] for each in looks(peer.session(), 2)] == [b"x", b"y"]
