@@ -235,11 +235,11 @@ class Producer(planning.Planned):
         channel, exchange = self._channel, self.exchange
         self._plans = None
         if (
-            type(self)._prepare is _prepare_body and "_prepare" not in self.__dict__
+            type(self)._prepare is _METHODS["_prepare"] and "_prepare" not in self.__dict__
             and getattr(channel, "plans_publishes", False) is True and channel.connection is not None
         ):
             declares = bool(self.auto_declare and exchange.name)
-            self._plans = plans = planning.Plans(channel, exchange, declares, _publish_once, dumps, registry.settings)
+            self._plans = plans = planning.Plans(channel, exchange, declares, _METHODS, dumps, registry.settings)
             for window in plans.windows:
                 self._note_window(window)
 
@@ -416,8 +416,8 @@ class Producer(planning.Planned):
         return connection
 
 
-_publish_once = Producer._publish
-_prepare_body = Producer._prepare
+#: The methods that planned publishes pass by.
+_METHODS = {"_publish": Producer._publish, "_prepare": Producer._prepare}
 
 
 def _is_connection_error(exc: BaseException, connection: Any) -> bool:

@@ -36,7 +36,7 @@ class Plans:
         channel: the channel; one that ``plans_publishes``.
         exchange: the producer's.
         declares: whether that has to have been declared on the connection.
-        publish_once: the function that has to be the producer's ``_publish`` still.
+        methods: the functions that the producer's methods have to be still, by their names.
         dumps: turns a body and the name of a serializer into content type, content encoding and payload.
         settings: what *dumps* goes by, as it changes; the compiled core calls the encoders that stand there itself.
 
@@ -46,20 +46,20 @@ class Plans:
         windows: the windows of unconfirmed publishes that what is published here gets into.
     """
 
-    __slots__ = ("channel", "dumps", "exchange", "known", "publish_once", "windows", "_declared", "_ident")
+    __slots__ = ("channel", "dumps", "exchange", "known", "methods", "windows", "_declared", "_ident")
 
     def __init__(
         self,
         channel: Any,
         exchange: Any,
         declares: bool,
-        publish_once: Callable[..., Any],
+        methods: Mapping[str, Callable[..., Any]],
         dumps: Callable[..., tuple[str, str, Any]],
         settings: Mapping[str, Any],
     ) -> None:
         self.channel = channel
         self.exchange = exchange
-        self.publish_once = publish_once
+        self.methods = methods
         self.dumps = dumps
         self.known: dict[Any, Any] = {}
         window = getattr(channel, "confirm_window", None)
@@ -100,7 +100,7 @@ class Plans:
             or producer.compression
             or (exchange is not None and type(exchange) is not str)
             or (self._declared is not None and self._ident not in self._declared)
-            or not self._publishes_once(producer)
+            or not self._is_untouched(producer)
         ):
             return UNPLANNED
         if not content_type:
@@ -128,10 +128,13 @@ class Plans:
             return batch.publish_planned(self.channel, plan, body, timeout, confirm_timeout)
         return self.channel.publish_planned(plan, body, timeout, confirm_timeout)
 
-    def _publishes_once(self, producer: Any) -> bool:
-        """Return whether nobody has put in another ``_publish``, not even one that passes for the same."""
-        method = producer._publish
-        return type(method) is MethodType and method.__func__ is self.publish_once
+    def _is_untouched(self, producer: Any) -> bool:
+        """Return whether nobody has put in another of the methods, not even one that passes for the same."""
+        for name, function in self.methods.items():
+            method = getattr(producer, name)
+            if type(method) is not MethodType or method.__func__ is not function:
+                return False
+        return True
 
     def _make(self, producer: Any, key: Any) -> Any:
         plan = producer._plan(key)

@@ -22,7 +22,7 @@ class Planned(Lent):
 class Plans:
     channel: Any
     exchange: Any
-    publish_once: Callable[..., Any]
+    methods: dict[str, Callable[..., Any]]
     dumps: Callable[..., tuple[str, str, Any]]
     known: dict[Any, Any]
     windows: tuple[Any, ...]
@@ -31,7 +31,7 @@ class Plans:
         channel: Any,
         exchange: Any,
         declares: bool,
-        publish_once: Callable[..., Any],
+        methods: dict[str, Callable[..., Any]],
         dumps: Callable[..., tuple[str, str, Any]],
         settings: dict[str, Any],
     ) -> None: ...

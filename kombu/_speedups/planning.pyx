@@ -60,8 +60,9 @@ cdef double look_after = LOOK_AFTER
 cdef object unplanned = UNPLANNED
 cdef object method_type = MethodType
 
-#: What plans go by, of the attributes of a producer.
+#: What plans go by, of a producer: attributes, and methods.
 cdef tuple NOTED = ("_batch_local", "_channel", "batched", "compression", "exchange", "routing_key", "serializer")
+cdef tuple METHODS = ("_prepare", "_publish")
 
 #: The version of the class that was looked at last, and whether the attributes of its instances change only by being
 #: set and deleted.
@@ -78,12 +79,12 @@ cdef bint is_steady(producer) except -1:
         return known_steady
     # Without a version nobody would see it change.
     steady = version != 0 and planning_usual(producer, Planned)
-    for name in (*NOTED, "_publish"):
+    for name in (*NOTED, *METHODS):
         for cls in type(producer).__mro__:
             if name in cls.__dict__:
                 kind = type(cls.__dict__[name])
                 # Of a property nobody knows what it returns the next time.
-                steady = steady and not hasattr(kind, "__set__") and (name == "_publish" or not hasattr(kind, "__get__"))
+                steady = steady and not hasattr(kind, "__set__") and (name in METHODS or not hasattr(kind, "__get__"))
                 break
     known_version, known_steady = version, steady
     return steady
@@ -146,7 +147,7 @@ cdef class Plans:
 
     cdef readonly object channel
     cdef readonly object exchange
-    cdef readonly object publish_once
+    cdef readonly dict methods
     cdef readonly object dumps
     cdef dict settings
     #: What bytes are that no serializer is asked for: content type and encoding.
@@ -171,10 +172,12 @@ cdef class Plans:
     #: Its batches of each thread, if it was ever in one.
     cdef object batches
 
-    def __init__(self, channel, exchange, bint declares, publish_once, dumps, dict settings not None):
+    def __init__(
+        self, channel, exchange, bint declares, dict methods not None, dumps, dict settings not None,
+    ):
         self.channel = channel
         self.exchange = exchange
-        self.publish_once = publish_once
+        self.methods = methods
         self.dumps = dumps
         self.settings = settings
         self.as_bytes = dumps(b"", None)[:2]
@@ -217,7 +220,7 @@ cdef class Plans:
                 producer._channel is not self.channel
                 or producer.exchange is not self.exchange
                 or producer.compression
-                or not self.publishes_once(producer)
+                or not self.is_untouched(producer)
             ):
                 return unplanned
             if UNDISTURBED and isinstance(producer, Planned):
@@ -297,7 +300,7 @@ cdef class Plans:
             self.batches = producer._batch_local if producer.batched else None
             fits = (
                 producer._channel is self.channel and producer.exchange is self.exchange
-                and not producer.compression and self.publishes_once(producer)
+                and not producer.compression and self.is_untouched(producer)
             )
         except BaseException:
             producer.settled = False
@@ -306,10 +309,13 @@ cdef class Plans:
             producer.settled = False
         return 0
 
-    cdef bint publishes_once(self, producer) except -1:
-        """Return whether nobody has put in another ``_publish``, not even one that passes for the same."""
-        method = producer._publish
-        return type(method) is method_type and method.__func__ is self.publish_once
+    cdef bint is_untouched(self, producer) except -1:
+        """Return whether nobody has put in another of the methods, not even one that passes for the same."""
+        for name, function in self.methods.items():
+            method = getattr(producer, name)
+            if type(method) is not method_type or method.__func__ is not function:
+                return False
+        return True
 
     cdef object find(
         self, producer, routing_key, exchange, delivery_mode, mandatory, immediate, priority, content_type,

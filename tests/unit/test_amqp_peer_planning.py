@@ -216,9 +216,6 @@ def test_a_wrapper_that_passes_for_the_method_is_called(peer, connection, monkey
         producer.publish("x")
     with monkeypatch.context() as patch:
         patch.setattr(kombu.Producer, name, Passing(kombu.Producer.__dict__[name], called))
-        # Of what was planned before, nothing but _publish is asked for.
-        if name == "_prepare":
-            producer = kombu.Producer(connection, routing_key="k")
         for _ in range(3):
             producer.publish("x")
     assert len(called) == 3
@@ -227,15 +224,16 @@ def test_a_wrapper_that_passes_for_the_method_is_called(peer, connection, monkey
     assert len(looks(peer.session(), 6)) == 6
 
 
-def test_a_method_of_one_producer_is_replaced_and_put_back(peer, producer):
+@pytest.mark.parametrize("name", ["_publish", "_prepare"])
+def test_a_method_of_one_producer_is_replaced_and_put_back(peer, producer, name):
     called: list[Any] = []
-    plain = producer._publish
+    plain = getattr(producer, name)
     for _ in range(2):
         producer.publish(1)
-    producer._publish = lambda *args: called.append(args) or plain(*args)
+    setattr(producer, name, lambda *args: called.append(args) or plain(*args))
     producer.publish(2)
     assert len(called) == 1
-    del producer._publish
+    delattr(producer, name)
     producer.publish(3)
     assert len(called) == 1
     assert [each[3] for each in looks(peer.session(), 4)] == [b"1", b"1", b"2", b"3"]
