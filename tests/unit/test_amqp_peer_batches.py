@@ -273,6 +273,25 @@ def test_threads_have_batches_of_their_own_on_one_channel(peer, connection):
         assert [body[1:] for body in seen if body[0] == name] == wanted
 
 
+def test_a_batch_that_ends_while_others_are_sent_is_not_in_the_way(peer, connection):
+    channel = connection.channel()
+    first, second = (channel.create_publish_batch(max_size=10) for _ in range(2))
+    for batch, body in ((first, "a"), (second, "b")):
+        batch.publish(channel.prepare_message(body), routing_key="q")
+    flush = first.flush
+
+    def flush_and_end_the_other() -> None:
+        # As its own thread may at any moment.
+        flush()
+        second.flush()
+        second.close()
+
+    first.flush = flush_and_end_the_other
+    channel.basic_publish(channel.prepare_message("c"), routing_key="q")
+    assert bodies(peer.session(), 3) == ["a", "b", "c"]
+    assert channel.held_back == ()
+
+
 def test_supports_batch_publish_says_so(producer):
     assert producer.supports_batch_publish
 

@@ -110,7 +110,7 @@ class PublishBatch:
         connection, self._closings = channel._before_publish()
         self._frame_max = connection.frame_max
         self._number = channel.channel_id
-        channel.held_back = (*channel.held_back, self)
+        channel.hold_back(self)
         self._gathering = True
 
     def _added(
@@ -163,12 +163,20 @@ class PublishBatch:
                     f"it is not known which messages of the batch have arrived: {error!r}"
                 ) from error
 
+    def make_way(self) -> None:
+        """Write what has been gathered, since something else is to be written; nothing if that was done meanwhile.
+
+        Raises:
+            kombu.exceptions.BatchPublishError: as :meth:`flush` does.
+        """
+        with self._lock:
+            if self._gathering:
+                self.flush()
+
     def _rest(self) -> None:
         """Have the channel write freely again."""
         self._gathering = False
-        channel = self.channel
-        if self in channel.held_back:
-            channel.held_back = tuple(each for each in channel.held_back if each is not self)
+        self.channel.hold_back_no_more(self)
 
     def _look(self) -> None:
         """See that the channel has been open all the time: what was gathered is for no other life of it."""

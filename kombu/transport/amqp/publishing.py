@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from time import monotonic
@@ -42,6 +43,8 @@ class Publishes(AwaitsReplies):
         #: Whether each publish waits for its confirmation.
         self.confirms_each = bool(connection.confirm_publish) and size is None
         self._wants_confirms = False
+        # Threads have batches of their own on one channel.
+        self._holding = threading.Lock()
         if type(self)._on_basic_ack is Publishes._on_basic_ack:
             # Those answers that nobody has to be told of go straight there.
             self.deliveries.window = self.confirm_window
@@ -390,7 +393,18 @@ class Publishes(AwaitsReplies):
             kombu.exceptions.BatchPublishError: it could not be written; neither is what would have followed.
         """
         for batch in self.held_back:
-            batch.flush()
+            batch.make_way()
+
+    def hold_back(self, batch: PublishBatch) -> None:
+        """Have *batch* sent before anything else is written."""
+        with self._holding:
+            self.held_back = (*self.held_back, batch)
+
+    def hold_back_no_more(self, batch: PublishBatch) -> None:
+        """Take back :meth:`hold_back`, if that has been called."""
+        with self._holding:
+            if batch in self.held_back:
+                self.held_back = tuple(each for each in self.held_back if each is not batch)
 
     def _await_room(self, wait: float | None, deadline: float | None, wanted: int = 1) -> float | None:
         """Wait until *wanted* publishes fit into the window; return the deadline, made of *wait* where it is None."""
