@@ -5,6 +5,7 @@ from libc.stdint cimport uint64_t
 from kombu._speedups.bodies cimport PropertyBlock
 from kombu._speedups.deliveries cimport Deliveries
 from kombu._speedups.message cimport Message
+from kombu._speedups.wire cimport Cursor
 
 
 cdef class Content:
@@ -91,4 +92,4 @@ cdef class Inbound:
     cdef int begin_body(self, unsigned int channel_id, uint64_t size) except -1
     cdef object fill_body(self)
     cdef object complete(self, Content content)
-    cdef str short_string(self, const unsigned char *text, int size, int place, str method)
+    cdef str short_string(self, Cursor *cursor, int place, str method)

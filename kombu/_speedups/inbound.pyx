@@ -72,15 +72,6 @@ cdef int octet(Cursor *cursor, str method) except -1:
     return found[0]
 
 
-cdef const unsigned char *shortstr(Cursor *cursor, int *size, str method) except NULL:
-    cdef const unsigned char *found
-    size[0] = octet(cursor, method)
-    found = take(cursor, size[0])
-    if found == NULL:
-        missing(cursor, size[0], "short string", method)
-    return found
-
-
 cdef const unsigned char *fixed(Cursor *cursor, int size, str what, str method) except NULL:
     cdef const unsigned char *found = take(cursor, size)
     if found == NULL:
@@ -251,8 +242,6 @@ cdef class Inbound:
         cdef Cursor cursor
         cdef Content content
         cdef str method, tag, exchange, routing_key
-        cdef const unsigned char *texts[3]
-        cdef int sizes[3]
         cdef unsigned int class_id, method_id
         cdef tuple arguments
         cdef object event
@@ -272,33 +261,25 @@ cdef class Inbound:
         cdef bint redelivered = False
         if method_id == DELIVER_ID:
             method = "basic.deliver"
-            texts[0] = shortstr(&cursor, &sizes[0], method)
-            tag = self.short_string(texts[0], sizes[0], 0, method)
+            tag = self.short_string(&cursor, 0, method)
             number = fixed(&cursor, 8, "long long", method)
             redelivered = octet(&cursor, method) & 1
-            texts[1] = shortstr(&cursor, &sizes[1], method)
-            exchange = self.short_string(texts[1], sizes[1], 1, method)
-            texts[2] = shortstr(&cursor, &sizes[2], method)
-            routing_key = self.short_string(texts[2], sizes[2], 2, method)
+            exchange = self.short_string(&cursor, 1, method)
+            routing_key = self.short_string(&cursor, 2, method)
             arguments = None
         elif method_id == GET_OK_ID:
             method = "basic.get-ok"
             number = fixed(&cursor, 8, "long long", method)
             redelivered = octet(&cursor, method) & 1
-            texts[1] = shortstr(&cursor, &sizes[1], method)
-            exchange = self.short_string(texts[1], sizes[1], 1, method)
-            texts[2] = shortstr(&cursor, &sizes[2], method)
-            routing_key = self.short_string(texts[2], sizes[2], 2, method)
+            exchange = self.short_string(&cursor, 1, method)
+            routing_key = self.short_string(&cursor, 2, method)
             arguments = (load64(number), redelivered, exchange, routing_key, load32(fixed(&cursor, 4, "long", method)))
         else:
             method = "basic.return"
             number = fixed(&cursor, 2, "short", method)
-            texts[0] = shortstr(&cursor, &sizes[0], method)
-            tag = self.short_string(texts[0], sizes[0], 0, method)
-            texts[1] = shortstr(&cursor, &sizes[1], method)
-            exchange = self.short_string(texts[1], sizes[1], 1, method)
-            texts[2] = shortstr(&cursor, &sizes[2], method)
-            routing_key = self.short_string(texts[2], sizes[2], 2, method)
+            tag = self.short_string(&cursor, 0, method)
+            exchange = self.short_string(&cursor, 1, method)
+            routing_key = self.short_string(&cursor, 2, method)
             arguments = (load16(number), tag, exchange, routing_key)
         if cursor.offset != end:
             raise amqp_errors.FrameSyntaxError(
@@ -333,9 +314,11 @@ cdef class Inbound:
             return False
         return window.confirm_quietly(tag, multiple)
 
-    cdef str short_string(self, const unsigned char *text, int size, int place, str method):
-        """Return a short string; the one seen last in the same place is made once."""
+    cdef str short_string(self, Cursor *cursor, int place, str method):
+        """Read a short string; the one seen last in the same place is made once."""
         cdef Text *last = &self.last_text[place]
+        cdef int size = octet(cursor, method)
+        cdef const unsigned char *text = fixed(cursor, size, "short string", method)
         cdef str made
         if last.size == size and memcmp(last.data, text, size) == 0:
             return <str>self.last_str[place]
