@@ -10,7 +10,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
 from kombu._speedups.deliveries cimport Deliveries
-from kombu._speedups.objects cimport has_plain_attributes, pool_version_of, version_of_attributes
+from kombu._speedups.objects cimport COUNTS_VERSIONS, has_plain_attributes, pool_version_of, version_of_attributes
 
 from kombu.exceptions import MessageStateError
 
@@ -166,7 +166,7 @@ cdef bint acknowledges_plainly(object channel, Deliveries deliveries) except -1:
         or PyMethod_GET_SELF(basic_ack) != <PyObject *>channel
     ):
         return False
-    if has_plain_attributes(channel) and type(channel).basic_ack is plain_ack:
+    if COUNTS_VERSIONS and has_plain_attributes(channel) and type(channel).basic_ack is plain_ack:
         # Until its class or one of its attributes changes, it will be found again.
         deliveries.attributes_version = version_of_attributes(channel)
         deliveries.class_version = pool_version_of(channel)
