@@ -47,7 +47,7 @@ def test_changed_defaults_count_at_once(peer, producer):
         producer.publish({"a": 1})
     producer.routing_key = "other"
     producer.publish({"a": 1})
-    producer.serializer = "yaml"
+    producer.serializer = "pickle"
     producer.publish({"a": 1})
     producer.exchange.delivery_mode = 1
     producer.publish({"a": 1})
@@ -57,7 +57,8 @@ def test_changed_defaults_count_at_once(peer, producer):
     producer.publish({"a": 1})
     seen = looks(session, 7)
     assert [each[:2] for each in seen] == [("e", "k")] * 2 + [("e", "other")] * 3 + [("e2", "other")] * 2
-    assert [each[2]["content_type"] for each in seen] == ["application/json"] * 3 + ["application/x-yaml"] * 4
+    content_types = ["application/json"] * 3 + ["application/x-python-serialize"] * 4
+    assert [each[2]["content_type"] for each in seen] == content_types
     assert [each[2]["delivery_mode"] for each in seen] == [2] * 4 + [1, 2, 2]
     assert seen[6][2]["application_headers"] == {"compression": "application/x-gzip"}
 
@@ -241,7 +242,7 @@ def test_a_method_of_one_producer_is_replaced_and_put_back(peer, producer, name)
 
 def test_defaults_of_the_class_count_at_once(peer, connection):
     class Own(kombu.Producer):
-        serializer = "yaml"
+        serializer = "pickle"
 
     producer = Own(connection)
     del producer.routing_key, producer.serializer
@@ -251,14 +252,14 @@ def test_defaults_of_the_class_count_at_once(peer, connection):
     producer.publish({})
     Own.serializer = "json"
     producer.publish({})
-    producer.serializer = "yaml"
+    producer.serializer = "pickle"
     producer.publish({})
     del producer.serializer
     producer.publish({})
     seen = looks(peer.session(), 6)
     assert [each[1] for each in seen] == ["", "", *["of the class"] * 4]
     assert [each[2]["content_type"].rpartition("/")[2] for each in seen] == [
-        "x-yaml", "x-yaml", "x-yaml", "json", "x-yaml", "json"
+        "x-python-serialize", "x-python-serialize", "x-python-serialize", "json", "x-python-serialize", "json"
     ]
 
 

@@ -232,12 +232,12 @@ class TestDraining:
 class TestReplies:
     def test_a_reply_goes_where_the_request_says(self, channel):
         request = Message(
-            b"{}", 1, "application/x-yaml", "utf-8", channel=channel,
+            b"{}", 1, "application/x-python-serialize", "binary", channel=channel,
             properties={"reply_to": "back", "correlation_id": "c"},
         )
         send_reply(Exchange("answers"), request, {"a": 1}, Producer(channel), app_id="me")
         _, _, content_type, _, _, properties = channel.published()[0]
-        assert content_type == "application/x-yaml"
+        assert content_type == "application/x-python-serialize"
         assert properties["correlation_id"] == "c" and properties["app_id"] == "me"
         sent = channel.of("basic_publish")[0].kwargs
         assert (sent["exchange"], sent["routing_key"]) == ("answers", "back")
