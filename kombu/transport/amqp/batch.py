@@ -144,7 +144,10 @@ class PublishBatch:
         with self._lock:
             self._check_usable()
             # What follows may write for the channel, and is not to find this batch in its way.
-            self._rest()
+            self._gathering = False
+            if self._notes or not self._buffer.count:
+                # Other threads are not to wait, as they do for a batch that is held back, for the broker's answer.
+                self._rest()
             if not self._buffer.count:
                 return
             try:
@@ -155,6 +158,8 @@ class PublishBatch:
                     self._send_and_wait()
                 else:
                     self._write(self._buffer.count)
+                    # Only now: whose batch it is may publish past it, and this may be another thread that makes way.
+                    self._rest()
             except BaseException as error:
                 self._fail(error)
                 if not isinstance(error, Exception):
