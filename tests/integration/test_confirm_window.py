@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -122,6 +123,7 @@ class Everything:
 
 
 def received(connection: Connection, queue: Queue, wanted: int) -> set[int]:
+    """Consume *wanted* messages, or what there is of them; a queue that is not there is an error."""
     got: set[int] = set()
 
     def on_message(message: Any) -> None:
@@ -129,9 +131,18 @@ def received(connection: Connection, queue: Queue, wanted: int) -> set[int]:
         message.ack()
 
     channel = connection.channel()
-    with Consumer(channel, queue(channel), on_message=on_message, accept=["json"], prefetch_count=500):
-        drain_until(connection, lambda: len(got) >= wanted, timeout=120)
+    options = {"accept": ["json"], "prefetch_count": 500, "auto_declare": False}
+    with Consumer(channel, queue(channel), on_message=on_message, **options), suppress(TimeoutError):
+        drain_until(connection, lambda: len(got) >= wanted, timeout=60)
     return got
+
+
+def put_on_disk(rabbit: Rabbit) -> None:
+    """See that what was declared outlives the server.
+
+    RabbitMQ answers a declaration before it is on disk, and confirms what goes to a queue that is lost with it.
+    """
+    rabbit.restart()
 
 
 @pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
@@ -139,6 +150,7 @@ def test_a_restart_between_publishes_loses_none(rabbit: Rabbit, connect: Any, qu
     confirming = connect(transport_options={"confirm_publish": True, "confirm_window": 1000})
     queue = Queue(queue_name, durable=True)
     queue(confirming.channel()).declare()
+    put_on_disk(rabbit)
     everything = Everything(Producer(confirming, routing_key=queue_name))
     everything.all_of(range(MESSAGES // 2))
     rabbit.restart(kill=kill)
@@ -151,8 +163,7 @@ def test_a_restart_amid_publishes_loses_none(rabbit: Rabbit, connect: Any, queue
     queue = Queue(queue_name, durable=True)
     queue(confirming.channel()).declare()
     everything = Everything(Producer(confirming, routing_key=queue_name))
-    # RabbitMQ answers a declaration before it is on disk, and confirms what goes to a queue that is lost with it.
-    rabbit.restart()
+    put_on_disk(rabbit)
     with Background(lambda: rabbit.restart(kill=True), timeout=60):
         everything.all_of(range(MESSAGES))
     # What was confirmed before the restart is there after it.
@@ -164,6 +175,7 @@ def test_one_by_one_a_restart_between_publishes_loses_none(rabbit: Rabbit, conne
     confirming = connect(transport_options={"confirm_publish": True})
     queue = Queue(queue_name, durable=True)
     queue(confirming.channel()).declare()
+    put_on_disk(rabbit)
     producer = Producer(confirming, routing_key=queue_name, serializer="json")
     publish: Callable[..., Any] = producer.publish
     for number in range(ONE_BY_ONE):
