@@ -191,9 +191,21 @@ class Rabbit:
         self.start()
 
     def freeze(self) -> None:
-        """Stop the server's processes without closing anything: connections stay open and silent."""
+        """Stop the server's processes without closing anything: connections stay open and silent.
+
+        Returns when each of their threads stands: until then they may still answer what they have read.
+
+        Raises:
+            RabbitFailed: some still run after 30 s.
+        """
         self._signal(signal.SIGSTOP)
         self._frozen = True
+        assert self._server is not None
+        deadline = time.monotonic() + 30
+        while states := _states(self._server.pid) - {"T"}:
+            if time.monotonic() > deadline:
+                raise RabbitFailed(f"RabbitMQ's processes were told to stop and are still in {sorted(states)}")
+            time.sleep(0.001)
 
     def thaw(self) -> None:
         """Let a frozen server go on; harmless on one that is not."""
@@ -335,6 +347,25 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
     except ProcessLookupError:
         pass  # it has ended already, and all that it started
     process.wait()
+
+
+def _states(group: int) -> set[str]:
+    # The letters of ps(1), of every thread in the process group; a signal to stop takes effect in each on its own.
+    if not Path("/proc/self/task").is_dir():  # not Linux; there ps(1) tells of processes only
+        listing = subprocess.run(["ps", "-A", "-o", "pgid=,state="], capture_output=True, text=True, check=True)
+        rows = (line.split() for line in listing.stdout.splitlines())
+        return {state[0] for of, state in rows if int(of) == group}
+    states = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            threads = [path.read_text() for path in process.glob("task/*/stat")]
+        except OSError:
+            continue  # it ended meanwhile
+        # "pid (name) state parent group ...", and the name may hold anything.
+        for state, _, of in (each.rpartition(")")[2].split()[:3] for each in threads):
+            if int(of) == group:
+                states.add(state)
+    return states
 
 
 def _quoted(virtual_host: str) -> str:
