@@ -17,7 +17,6 @@ from kombu._speedups.virtual cimport (
     is_function,
     is_steady,
     known_of,
-    known_unsettled,
     lay_route,
     make_message,
     to_base64,
@@ -213,13 +212,17 @@ cdef class Layout:
         return message
 
 
+#: What of a channel is known besides its methods.
+cdef tuple CHANNEL_STATE = (
+    "Message", "_active_queues", "_arrivals", "_consumers", "_qos", "body_encoding", "closed", "codecs", "queues",
+)
+
+
 @cython.final
 @cython.auto_pickle(False)
 cdef class KnownChannel(Known):
     """What is known of a channel."""
 
-    #: Whether anything is: nothing where it may change unseen.
-    cdef bint is_steady
     #: Whether messages get into a queue, or out of it, by methods that are ours.
     cdef bint puts
     cdef bint gets
@@ -239,57 +242,31 @@ cdef class KnownChannel(Known):
     #: None before it has been used.
     cdef object qos
 
-
-cdef KnownChannel known_channel(object channel):
-    """Return what is known of a channel; None where that can change unseen."""
-    cdef object found
-    cdef KnownChannel known
-    if not isinstance(channel, Noted):
-        return None
-    found = known_of(<Noted>channel)
-    known = <KnownChannel>found if type(found) is KnownChannel else look_at_channel(<Noted>channel)
-    return known if known is not None and known.is_steady else None
-
-
-#: What of a channel is known besides its methods.
-cdef tuple CHANNEL_STATE = (
-    "Message", "_active_queues", "_arrivals", "_consumers", "_qos", "body_encoding", "closed", "codecs", "queues",
-)
-
-
-cdef KnownChannel look_at_channel(Noted channel):
-    """Find out about a channel; None if it cannot be told when its class changes."""
-    cdef KnownChannel known = KnownChannel.__new__(KnownChannel)
-    cdef uint64_t changes = channel.count_changes()
-    codecs, queues = getattr(channel, "codecs", None), getattr(channel, "queues", None)
-    # Now that something has been looked up, the class has its version.
-    known.version = pool_version_of(channel)
-    if not known.version:
-        return None
-    if (
-        type(codecs) is dict and type(queues) is dict and type(channel).qos is plain_qos
-        and is_steady(channel, known.version, CHANNEL_STATE)
-    ):
-        known.is_steady = True
-        known.codecs, known.queues = codecs, queues
-        known.closed, known.qos = getattr(channel, "closed", True), getattr(channel, "_qos", None)
-        known.arrivals = getattr(channel, "_arrivals", None)
-        known.consumers = getattr(channel, "_consumers", None)
-        known.active_queues = getattr(channel, "_active_queues", None)
-        known.in_base64 = (
+    cdef bint look(self, Noted channel) except -1:
+        codecs, queues = getattr(channel, "codecs", None), getattr(channel, "queues", None)
+        if not (
+            type(codecs) is dict and type(queues) is dict and type(channel).qos is plain_qos
+            and is_steady(channel, self.version, CHANNEL_STATE)
+        ):
+            return False
+        self.codecs, self.queues = codecs, queues
+        self.closed, self.qos = getattr(channel, "closed", True), getattr(channel, "_qos", None)
+        self.arrivals = getattr(channel, "_arrivals", None)
+        self.consumers = getattr(channel, "_consumers", None)
+        self.active_queues = getattr(channel, "_active_queues", None)
+        self.in_base64 = (
             getattr(channel, "body_encoding", None) == "base64" and is_function(channel.encode_body, plain_encode)
             and is_function(channel._inplace_augment_message, plain_augment)
             and is_function(channel._next_delivery_tag, plain_tag)
         )
-        known.puts = is_function(channel.basic_publish, plain_publish) and is_function(channel._put, plain_put)
-        known.gets = is_function(channel._get, plain_get)
-        known.polls = known.gets and is_function(channel.drain_events, plain_drain)
-        known.makes = (
+        self.puts = is_function(channel.basic_publish, plain_publish) and is_function(channel._put, plain_put)
+        self.gets = is_function(channel._get, plain_get)
+        self.polls = self.gets and is_function(channel.drain_events, plain_drain)
+        self.makes = (
             channel.Message is Message and is_function(channel.decode_body, plain_decode)
             and is_function(channel._take_delivery, plain_take)
         )
-    channel.keep(known, changes)
-    return known
+        return True
 
 
 cdef int put(object channel, dict queues, object arrivals, object queue, object message) except -1:
@@ -314,7 +291,7 @@ cdef tuple next_message(object channel, KnownChannel known):
         return search(channel)
     if not known.consumers:
         return None
-    qos = known_unsettled(known.qos)
+    qos = known_of(known.qos, KnownUnsettled)
     if not (has_room(qos) if qos is not None else channel.qos.can_consume()):
         return None
     queues = tuple(known.active_queues)
@@ -364,7 +341,7 @@ cdef object take_delivery(object channel, KnownChannel known, object payload, ob
     else:
         message._queue = queue
     if not no_ack:
-        qos = known_unsettled(known.qos) if makes else None
+        qos = known_of(known.qos, KnownUnsettled) if makes else None
         if qos is not None and type(message) is Message:
             add_delivered(qos, message, (<Message>message).delivery_tag)
         else:
@@ -394,7 +371,7 @@ class MemoryChannel(_Noted, MessageChannel):
 
     def publish_planned(self, Layout plan not None, body, timeout=None, confirm_timeout=None):
         """Publish *body* as it was planned; see :meth:`basic_publish`."""
-        cdef KnownChannel known = known_channel(self)
+        cdef KnownChannel known = known_of(self, KnownChannel)
         cdef dict message
         if (
             known is not None and known.puts and known.in_base64 and not known.closed and not plan.exchange
@@ -420,7 +397,7 @@ class MemoryChannel(_Noted, MessageChannel):
         Raises:
             amqp.RecoverableConnectionError: The channel is closed.
         """
-        cdef KnownChannel known = known_channel(self)
+        cdef KnownChannel known = known_of(self, KnownChannel)
         if known is None or not known.in_base64 or known.closed or not is_base64(known.codecs):
             return publish(self, message, exchange, routing_key, **kwargs)
         lay_route(message, to_base64(message["body"]), "base64", tags.next(), exchange, routing_key)
@@ -460,7 +437,7 @@ class MemoryChannel(_Noted, MessageChannel):
         Raises:
             queue.Empty: There is none, or the prefetch limit is reached.
         """
-        found = next_message(self, known_channel(self))
+        found = next_message(self, known_of(self, KnownChannel))
         if found is None:
             raise Empty()
         message, queue = found
@@ -470,10 +447,10 @@ class MemoryChannel(_Noted, MessageChannel):
 
     def _next_message(self):
         """Take a message of the queue whose turn it is, and return it with the queue's name; None if there is none."""
-        return next_message(self, known_channel(self))
+        return next_message(self, known_of(self, KnownChannel))
 
     def _take_delivery(self, raw_message, queue, no_ack):
-        return take_delivery(self, known_channel(self), raw_message, queue, no_ack)
+        return take_delivery(self, known_of(self, KnownChannel), raw_message, queue, no_ack)
 
     def basic_ack(self, delivery_tag, multiple=False):
         """Acknowledge a message.
@@ -481,10 +458,10 @@ class MemoryChannel(_Noted, MessageChannel):
         Raises:
             amqp.RecoverableConnectionError: The channel is closed; the message has left it.
         """
-        cdef KnownChannel known = known_channel(self)
+        cdef KnownChannel known = known_of(self, KnownChannel)
         cdef KnownUnsettled unsettled
         if known is not None and not known.closed:
-            unsettled = known_unsettled(known.qos)
+            unsettled = known_of(known.qos, KnownUnsettled)
             if unsettled is not None:
                 unsettled.dirty.add(delivery_tag)
                 if unsettled.limit:
@@ -514,13 +491,15 @@ cdef object plain_qos = MemoryChannel.qos
 cdef object plain_deliver = MessageConnection._deliver
 
 
+#: What of a connection is known besides its methods.
+cdef tuple CONNECTION_STATE = ("_at_rest", "_callbacks", "_connection_closed", "_own_cycle", "cycle")
+
+
 @cython.final
 @cython.auto_pickle(False)
 cdef class KnownConnection(Known):
     """What is known of a connection."""
 
-    #: Whether anything is: nothing where it may change unseen.
-    cdef bint is_steady
     #: Whether the cycle of its channels is the one that polls them as we do here.
     cdef bint cycles
     #: Whether what was found is delivered by a method that is ours.
@@ -530,40 +509,15 @@ cdef class KnownConnection(Known):
     cdef object at_rest
     cdef object callbacks
 
-
-cdef KnownConnection known_connection(object connection):
-    """Return what is known of a connection; None where that can change unseen."""
-    cdef object found
-    cdef KnownConnection known
-    if not isinstance(connection, Noted):
-        return None
-    found = known_of(<Noted>connection)
-    known = <KnownConnection>found if type(found) is KnownConnection else look_at_connection(<Noted>connection)
-    return known if known is not None and known.is_steady else None
-
-
-#: What of a connection is known besides its methods.
-cdef tuple CONNECTION_STATE = ("_at_rest", "_callbacks", "_connection_closed", "_own_cycle", "cycle")
-
-
-cdef KnownConnection look_at_connection(Noted connection):
-    """Find out about a connection; None if it cannot be told when its class changes."""
-    cdef KnownConnection known = KnownConnection.__new__(KnownConnection)
-    cdef uint64_t changes = connection.count_changes()
-    cycle = getattr(connection, "cycle", None)
-    # Now that something has been looked up, the class has its version.
-    known.version = pool_version_of(connection)
-    if not known.version:
-        return None
-    if is_steady(connection, known.version, CONNECTION_STATE):
-        known.is_steady = True
-        known.cycle = cycle
-        known.cycles = cycle is not None and cycle is connection._own_cycle
-        known.at_rest, known.closed = connection._at_rest, connection._connection_closed
-        known.callbacks = connection._callbacks
-        known.delivers = is_function(connection._deliver, plain_deliver)
-    connection.keep(known, changes)
-    return known
+    cdef bint look(self, Noted connection) except -1:
+        if not is_steady(connection, self.version, CONNECTION_STATE):
+            return False
+        self.cycle = getattr(connection, "cycle", None)
+        self.cycles = self.cycle is not None and self.cycle is connection._own_cycle
+        self.at_rest, self.closed = connection._at_rest, connection._connection_closed
+        self.callbacks = connection._callbacks
+        self.delivers = is_function(connection._deliver, plain_deliver)
+        return True
 
 
 cdef bint deliver_next(object connection, KnownConnection known) except -1:
@@ -581,7 +535,7 @@ cdef bint deliver_next(object connection, KnownConnection known) except -1:
     for index in range(start, start + count):
         turn = index % count
         channel = channels[turn]
-        channel_known = known_channel(channel)
+        channel_known = known_of(channel, KnownChannel)
         if channel_known is None or not channel_known.polls:
             # It has its turn, which the cycle gives it.
             return False
@@ -614,7 +568,7 @@ class MemoryConnection(_Noted):
         """Do what ``drain_events`` does, which is called only if there is more to it than to deliver a message."""
         cdef KnownConnection known
         if max_events == 1:
-            known = known_connection(self)
+            known = known_of(self, KnownConnection)
             if known is not None and not known.closed and not known.at_rest and deliver_next(self, known):
                 if known.at_rest and not self._more_waits():
                     self._rest()
@@ -623,4 +577,4 @@ class MemoryConnection(_Noted):
 
     def _deliver_next(self):
         """Deliver a message if one waits for a channel that has it delivered as channels here do."""
-        return deliver_next(self, known_connection(self))
+        return deliver_next(self, known_of(self, KnownConnection))

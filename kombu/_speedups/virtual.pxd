@@ -5,9 +5,7 @@ from libc.stdint cimport uint64_t
 from kombu._speedups.message cimport Message as CoreMessage
 
 
-cdef class Known:
-    #: That of the class, which has another once it or one of its bases has changed.
-    cdef unsigned int version
+cdef class Known
 
 
 cdef class Noted:
@@ -19,19 +17,25 @@ cdef class Noted:
     cdef int keep(self, Known known, uint64_t changes) except -1
 
 
-cdef object known_of(Noted noted)
+cdef class Known:
+    #: That of the class, which has another once it or one of its bases has changed.
+    cdef unsigned int version
+    #: Whether anything is known: nothing is where it can change unseen.
+    cdef bint holds
+
+    cdef bint look(self, Noted noted) except -1
+
+
+cdef object known_of(object thing, type kind)
 cdef bint is_steady(Noted noted, unsigned int version, tuple names) except -1
 
 
 cdef class KnownUnsettled(Known):
-    #: Whether it keeps messages in the dict and the set below, by methods that are ours.
-    cdef bint is_plain
     cdef Py_ssize_t limit
     cdef dict delivered
     cdef set dirty
 
 
-cdef KnownUnsettled known_unsettled(object qos)
 cdef bint has_room(KnownUnsettled known) except -1
 cdef int add_delivered(KnownUnsettled known, object message, object delivery_tag) except -1
 

@@ -51,6 +51,10 @@ cdef frozenset WATCHED = frozenset((
 cdef class Known:
     """What is known of an object whose class is of *version*; never changed, so that no lock is needed to read it."""
 
+    cdef bint look(self, Noted noted) except -1:
+        """Find out about an object; return whether it stays so until an attribute is set or the class changes."""
+        return False
+
 
 @cython.auto_pickle(False)
 cdef class Noted:
@@ -99,12 +103,27 @@ cdef class Noted:
         return 0
 
 
-cdef object known_of(Noted noted):
-    """Return what is known of an object: a :class:`Known`, or None if it has to be looked at."""
-    with cython.critical_section(noted):
-        known = noted.known
-    if known is None or (<Known>known).version != pool_version_of(noted):
+cdef object known_of(object thing, type kind):
+    """Return what is known of an object, a *kind* of :class:`Known`; None where that can change unseen."""
+    cdef object known
+    if not isinstance(thing, Noted):
         return None
+    with cython.critical_section(thing):
+        known = (<Noted>thing).known
+    if type(known) is not kind or (<Known>known).version != pool_version_of(thing):
+        known = look_at(<Noted>thing, kind)
+    return known if (<Known>known).holds else None
+
+
+cdef Known look_at(Noted noted, type kind):
+    cdef Known known = kind.__new__(kind)
+    cdef uint64_t changes = noted.count_changes()
+    # A class has no version before something has been looked up in it.
+    getattr(noted, "__class__", None)
+    known.version = pool_version_of(noted)
+    if known.version:
+        known.holds = known.look(noted)
+        noted.keep(known, changes)
     return known
 
 
@@ -353,51 +372,31 @@ cdef object plain_flush = Unsettled._flush
 cdef object plain_settle = Unsettled.ack
 
 
-@cython.final
-@cython.auto_pickle(False)
-cdef class KnownUnsettled(Known):
-    """What is known of a QoS."""
-
-
-cdef KnownUnsettled known_unsettled(object qos):
-    """Return what is known of a QoS that keeps messages as ours does, None of any other."""
-    cdef object found
-    cdef KnownUnsettled known
-    if not isinstance(qos, Noted):
-        return None
-    found = known_of(<Noted>qos)
-    known = <KnownUnsettled>found if type(found) is KnownUnsettled else look_at_unsettled(<Noted>qos)
-    return known if known is not None and known.is_plain else None
-
-
 #: What of a QoS is known besides its methods.
 cdef tuple UNSETTLED_STATE = ("prefetch_count", "_delivered", "_dirty", "_quick_append", "_quick_ack")
 
 
-cdef KnownUnsettled look_at_unsettled(Noted qos):
-    """Find out about a QoS; None if it cannot be told when its class changes."""
-    cdef KnownUnsettled known = KnownUnsettled.__new__(KnownUnsettled)
-    cdef uint64_t changes = qos.count_changes()
-    limit = getattr(qos, "prefetch_count", None)
-    # Now that something has been looked up, the class has its version.
-    known.version = pool_version_of(qos)
-    if not known.version:
-        return None
-    delivered, dirty = getattr(qos, "_delivered", None), getattr(qos, "_dirty", None)
-    if (
-        type(limit) is int and 0 <= limit <= 0x7FFFFFFF and type(delivered) is Delivered and type(dirty) is set
-        and is_steady(qos, known.version, UNSETTLED_STATE)
-        and getattr(qos, "_quick_append", None) == delivered.__setitem__
-        and getattr(qos, "_quick_ack", None) == dirty.add
-        and is_function(qos.can_consume, plain_can_consume) and is_function(qos.append, plain_append)
-        and is_function(qos._flush, plain_flush) and is_function(qos.ack, plain_settle)
-    ):
-        known.is_plain = True
-        known.limit = limit
-        known.delivered = <dict>delivered
-        known.dirty = dirty
-    qos.keep(known, changes)
-    return known
+@cython.final
+@cython.auto_pickle(False)
+cdef class KnownUnsettled(Known):
+    """What is known of a QoS that keeps messages as ours does; nothing of any other."""
+
+    cdef bint look(self, Noted qos) except -1:
+        limit = getattr(qos, "prefetch_count", None)
+        delivered, dirty = getattr(qos, "_delivered", None), getattr(qos, "_dirty", None)
+        if not (
+            type(limit) is int and 0 <= limit <= 0x7FFFFFFF and type(delivered) is Delivered and type(dirty) is set
+            and is_steady(qos, self.version, UNSETTLED_STATE)
+            and getattr(qos, "_quick_append", None) == delivered.__setitem__
+            and getattr(qos, "_quick_ack", None) == dirty.add
+            and is_function(qos.can_consume, plain_can_consume) and is_function(qos.append, plain_append)
+            and is_function(qos._flush, plain_flush) and is_function(qos.ack, plain_settle)
+        ):
+            return False
+        self.limit = limit
+        self.delivered = <dict>delivered
+        self.dirty = dirty
+        return True
 
 
 cdef bint has_room(KnownUnsettled known) except -1:
