@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from amqp.exceptions import MessageNacked, NotFound, RecoverableConnectionError
 
 import kombu
-from clients import Clients
 from kombu.exceptions import BatchPublishError, ConfirmError, EncodeError
 from patience import PATIENCE, Background
 from peer import DEFAULT_HANDLERS
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-
-
-@pytest.fixture
-def connect() -> Iterator[Clients]:
-    clients = Clients()
-    yield clients
-    clients.close()
 
 
 @pytest.fixture

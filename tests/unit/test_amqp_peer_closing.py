@@ -7,7 +7,6 @@ import select
 import threading
 import time
 import warnings
-from collections.abc import Iterator
 
 import pytest
 from amqp.exceptions import (
@@ -18,22 +17,8 @@ from amqp.exceptions import (
     RecoverableConnectionError,
 )
 
-from clients import Clients, consume, no_answer, publish
+from clients import consume, no_answer, publish
 from patience import PATIENCE, Background, drain_until, until
-from peer import Peer
-
-
-@pytest.fixture
-def connect() -> Iterator[Clients]:
-    clients = Clients()
-    yield clients
-    clients.close()
-
-
-@pytest.fixture(params=["tcp", "tls"])
-def any_peer(request, tls_certificates) -> Iterator[Peer]:
-    with Peer(tls=tls_certificates if request.param == "tls" else None) as running:
-        yield running
 
 
 def close_channel(session, channel=1, code=406, text="PRECONDITION_FAILED - unknown delivery tag"):

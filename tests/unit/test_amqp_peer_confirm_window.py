@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from amqp.exceptions import ChannelError, MessageNacked, NotFound, RecoverableCo
 from vine import barrier, promise
 
 import kombu
-from clients import Clients
 from kombu.exceptions import ConfirmError, OperationalError
 from patience import PATIENCE, Background, until
 from peer import DEFAULT_HANDLERS
@@ -21,13 +19,6 @@ from peer import DEFAULT_HANDLERS
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 WINDOW = {"confirm_publish": True, "confirm_window": 4}
-
-
-@pytest.fixture
-def connect() -> Iterator[Clients]:
-    clients = Clients()
-    yield clients
-    clients.close()
 
 
 @pytest.fixture

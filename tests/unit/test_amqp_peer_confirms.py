@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 from amqp.exceptions import ChannelError, MessageNacked, NotFound, RecoverableConnectionError
 
-from clients import Clients, publish
+from clients import publish
 from patience import PATIENCE, Background, until
 from peer import DEFAULT_HANDLERS
-
-
-@pytest.fixture
-def connect() -> Iterator[Clients]:
-    clients = Clients()
-    yield clients
-    clients.close()
 
 
 @pytest.fixture

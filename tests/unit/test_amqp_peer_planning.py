@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
@@ -11,17 +10,9 @@ import pytest
 from amqp.exceptions import NotFound, RecoverableConnectionError
 
 import kombu
-from clients import Clients
 from kombu import serialization
 from kombu._core import planning
 from patience import PATIENCE, Background, until
-
-
-@pytest.fixture
-def connect() -> Iterator[Clients]:
-    clients = Clients()
-    yield clients
-    clients.close()
 
 
 @pytest.fixture

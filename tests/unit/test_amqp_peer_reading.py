@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 from amqp.exceptions import (
@@ -20,22 +19,12 @@ from amqp.exceptions import (
 
 import kombu
 import wire
-from clients import Clients, consume, no_answer
+from clients import consume, no_answer
 from patience import PATIENCE, Background, drain_until
 from peer import DEFAULT_HANDLERS, Peer
 
-
-@pytest.fixture
-def connect() -> Iterator[Clients]:
-    clients = Clients()
-    yield clients
-    clients.close()
-
-
-@pytest.fixture(params=["tcp", "tls"])
-def any_peer(request, tls_certificates) -> Iterator[Peer]:
-    with Peer(frame_max=4096, tls=tls_certificates if request.param == "tls" else None) as running:
-        yield running
+#: Of ``any_peer``.
+FRAME_MAX = 4096
 
 
 def body_of(number, size):

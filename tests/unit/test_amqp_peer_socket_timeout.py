@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import socket
 import time
-from collections.abc import Iterator
 from textwrap import dedent
 
 import pytest
 from amqp.exceptions import RecoverableConnectionError
 
+import greenlets
 import interpreter
 import kombu
-from clients import Clients, consume, no_answer, publish
+from clients import consume, no_answer, publish
 from patience import PATIENCE, drain_until
-from peer import Peer
 
 #: Seconds, or None: to wait for ever.
 TIMEOUTS = [None, 300.0]
 
 
-@pytest.fixture
-def connect() -> Iterator[Clients]:
-    clients = Clients()
-    yield clients
-    clients.close()
-
-
-@pytest.fixture(params=["tcp", "tls"])
-def any_peer(request, tls_certificates) -> Iterator[Peer]:
-    with Peer(frame_max=4096, tls=tls_certificates if request.param == "tls" else None) as running:
-        yield running
+#: Of ``any_peer``.
+FRAME_MAX = 4096
 
 
 def socket_of(connection: kombu.Connection) -> socket.socket:
@@ -123,11 +111,7 @@ PATCHED = {
 @pytest.mark.parametrize("library", sorted(PATCHED))
 @pytest.mark.parametrize("timeout", TIMEOUTS)
 def test_so_it_is_with_the_sockets_of_greenlets(peer, library, timeout, core):
-    if importlib.util.find_spec(library) is None:
-        reason = f"{library} is not installed: pip install '.[test-greenlets]'"
-        if os.environ.get("KOMBU_REQUIRE_GREENLETS") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    greenlets.require(library)
     program = f"""
         {PATCHED[library]}
         import time

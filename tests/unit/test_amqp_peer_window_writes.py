@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,13 +19,6 @@ SIZE = 16
 WINDOW = {"confirm_publish": True, "confirm_window": SIZE}
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere they are written at once")
-
-
-@pytest.fixture
-def connect() -> Iterator[Clients]:
-    clients = Clients()
-    yield clients
-    clients.close()
 
 
 class Site:

@@ -8,29 +8,19 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
 
 import pytest
 from amqp.exceptions import RecoverableConnectionError
 
-from clients import Clients, consume, publish
+from clients import consume, publish
 from patience import PATIENCE, Background, drain_until, until
 from peer import Peer
 
 ACK_WRITES = ("corked", "immediate", "coalesced")
 
 
-@pytest.fixture
-def connect() -> Iterator[Clients]:
-    clients = Clients()
-    yield clients
-    clients.close()
-
-
-@pytest.fixture(params=["tcp", "tls"])
-def any_peer(request, tls_certificates) -> Iterator[Peer]:
-    with Peer(frame_max=8192, tls=tls_certificates if request.param == "tls" else None) as running:
-        yield running
+#: Of ``any_peer``.
+FRAME_MAX = 8192
 
 
 def sealed(thread, number, size):

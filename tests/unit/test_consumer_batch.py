@@ -9,18 +9,10 @@ from typing import Any
 import pytest
 from amqp.exceptions import ChannelError, RecoverableConnectionError
 
-from clients import Clients
 from kombu import Connection, Consumer, Exchange, Producer, Queue
 from kombu.consumer_batch import Gatherer, MessageBatch
 from kombu.exceptions import MessageStateError
 from patience import PATIENCE
-
-
-@pytest.fixture
-def connect() -> Iterator[Clients]:
-    clients = Clients()
-    yield clients
-    clients.close()
 
 
 @pytest.fixture

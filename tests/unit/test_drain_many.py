@@ -12,7 +12,7 @@ import pytest
 from amqp.exceptions import RecoverableConnectionError
 
 import wire
-from clients import Clients, consume
+from clients import consume
 from kombu import Connection, Consumer, Exchange, Producer, Queue
 from kombu.transport import virtual
 from patience import PATIENCE, Background
@@ -26,13 +26,6 @@ def rig(core, request) -> Iterator[Rig]:
     made = Rig(core, request.param == "fd")
     yield made
     made.close()
-
-
-@pytest.fixture
-def connect() -> Iterator[Clients]:
-    clients = Clients()
-    yield clients
-    clients.close()
 
 
 def deliveries(count: int) -> bytes:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from textwrap import dedent
 
 import pytest
 
+import greenlets
 import interpreter
 
 BEGIN = {
@@ -74,11 +73,7 @@ COMMON = """
 def run(request, core):
     """Run a program with everything patched; skip where the library is missing, unless it is required."""
     library = request.param
-    if importlib.util.find_spec(library) is None:
-        reason = f"{library} is not installed: pip install '.[test-greenlets]'"
-        if os.environ.get("KOMBU_REQUIRE_GREENLETS") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    greenlets.require(library)
 
     def run(program):
         text = "".join(map(dedent, (BEGIN[library], COMMON, program)))

@@ -7,23 +7,14 @@ import inspect
 import pickle
 import sys
 import types
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import kombu
-from clients import Clients
 from kombu._core import planning
 
 PUBLISH = kombu.Producer.publish
-
-
-@pytest.fixture
-def connect() -> Iterator[Clients]:
-    clients = Clients()
-    yield clients
-    clients.close()
 
 
 @pytest.fixture
