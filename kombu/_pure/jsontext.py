@@ -51,7 +51,9 @@ def make_encoder(chunks: Callable[[Any, int], Iterable[str]], otherwise: Callabl
     """Return what encodes an object as JSON text.
 
     Arguments:
-        chunks: encodes an object, at an indentation, in pieces.
+        chunks: the standard library's encoder, which encodes an object, at an indentation, in pieces.  The compiled
+            twin writes itself what this would make of dicts with keys of text, lists, tuples, texts, numbers, true,
+            false and null, and asks it only where there is anything else.
         otherwise: encodes what is nested too deep for that, or says what is wrong with it.
     """
 
