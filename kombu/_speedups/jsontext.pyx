@@ -2,7 +2,8 @@
 
 Encoding took longer than all else in publishing but the system call.  So what is plain is written here: dicts with keys
 of text, lists, tuples, texts, numbers, true, false and null, all of exactly these types, for which the standard encoder
-runs no code of anybody's.  As soon as something else is met, the whole object is left to the standard encoder.
+runs no code of anybody's.  Texts that need escapes are left to it one by one, and the whole object as soon as something
+is met that is not plain.
 """
 
 cimport cython
@@ -14,8 +15,6 @@ from cpython.object cimport PyObject
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.math cimport isfinite
 from libc.string cimport memchr, memcmp, memcpy, strlen
-
-from json.encoder import encode_basestring_ascii
 
 __all__ = ("make_decoder", "make_encoder")
 
@@ -104,6 +103,7 @@ def make_decoder(plain, typed, escaped, malformed, otherwise):
 
 
 cdef struct Text:
+    PyObject *chunks
     char *data
     Py_ssize_t used
     Py_ssize_t size
@@ -142,29 +142,29 @@ cdef bint write_value(Text *text, value, int depth) except -1:
     """Write *value* and return True; return False if it is not plain, after which *text* is of no use."""
     kind = type(value)
     if kind is str:
-        write_string(text, <str>value)
+        return write_string(text, <str>value)
     elif kind is int:
         return write_int(text, value)
     elif kind is dict:
         return depth < DEEPEST and write_dict(text, <dict>value, depth + 1)
     elif kind is list:
         return depth < DEEPEST and write_list(text, <list>value, depth + 1)
+    elif kind is tuple:
+        return depth < DEEPEST and write_tuple(text, <tuple>value, depth + 1)
+    elif kind is float:
+        return write_float(text, value)
     elif value is None:
         put(text, b"null", 4)
     elif value is True:
         put(text, b"true", 4)
     elif value is False:
         put(text, b"false", 5)
-    elif kind is float:
-        return write_float(text, value)
-    elif kind is tuple:
-        return depth < DEEPEST and write_tuple(text, <tuple>value, depth + 1)
     else:
         return False
     return True
 
 
-cdef int write_string(Text *text, str value) except -1:
+cdef bint write_string(Text *text, str value) except -1:
     cdef Py_ssize_t i, size = PyUnicode_GET_LENGTH(value)
     cdef const unsigned char *data
     cdef unsigned char *to
@@ -181,9 +181,12 @@ cdef int write_string(Text *text, str value) except -1:
         if not unusual:
             to[size] = c'"'
             text.used += size + 2
-            return 0
-    escaped = encode_basestring_ascii(value)
-    return put(text, <const char *>PyUnicode_DATA(escaped), PyUnicode_GET_LENGTH(escaped))
+            return True
+    escaped = "".join((<object>text.chunks)(value, 0))
+    if not PyUnicode_IS_COMPACT_ASCII(escaped):
+        return False
+    put(text, <const char *>PyUnicode_DATA(escaped), PyUnicode_GET_LENGTH(escaped))
+    return True
 
 
 cdef bint write_int(Text *text, value) except -1:
@@ -236,7 +239,8 @@ cdef bint write_dict(Text *text, dict value, int depth) except -1:
             if not first:
                 put(text, b", ", 2)
             first = False
-            write_string(text, <str>name)
+            if not write_string(text, <str>name):
+                return False
             put(text, b": ", 2)
             if not write_value(text, element, depth):
                 return False
@@ -272,10 +276,11 @@ cdef bint write_tuple(Text *text, tuple value, int depth) except -1:
     return True
 
 
-cdef str plain_text(value):
-    """Return the JSON text of *value*, or None if it is not plain."""
+cdef str plain_text(value, chunks):
+    """Return the JSON text of *value*, or None if it is not plain; *chunks* is asked for texts that need escapes."""
     cdef Text text
     cdef str made
+    text.chunks = <PyObject *>chunks
     text.data, text.used, text.size = text.small, 0, SMALL
     try:
         if not write_value(&text, value, 0):
@@ -297,7 +302,7 @@ cdef class Encoder:
         return self.encode(o)
 
     cdef object encode(self, o):
-        text = plain_text(o)
+        text = plain_text(o, self.chunks)
         if text is not None:
             return text
         try:
