@@ -302,14 +302,13 @@ cdef class Encoder:
         return self.encode(o)
 
     cdef object encode(self, o):
-        text = plain_text(o, self.chunks)
-        if text is not None:
-            return text
         try:
-            found = self.chunks(o, 0)
+            text = plain_text(o, self.chunks)
+            if text is None:
+                text = "".join(self.chunks(o, 0))
         except RecursionError:
             return self.otherwise(o)
-        return "".join(found)
+        return text
 
 
 def make_encoder(chunks, otherwise):
