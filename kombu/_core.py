@@ -24,7 +24,8 @@ __all__ = (
     "fallback_reason",
     "frames",
     "impl",
-    "jsontext",
+    "jsondecoding",
+    "jsonencoding",
     "memory",
     "message",
     "output",
@@ -43,9 +44,9 @@ ABI = 1
 
 #: The modules of a package, in such an order that each imports only earlier ones.
 _MODULES = (
-    "decoding", "encoding", "jsontext", "frames", "window", "deliveries", "bodies", "received", "message", "dispatch",
-    "inbound", "output", "reading", "drain", "draining", "settling", "publish", "places", "pool", "planning", "shared",
-    "virtual", "memory",
+    "decoding", "encoding", "jsondecoding", "jsonencoding", "frames", "window", "deliveries", "bodies", "received",
+    "message", "dispatch", "inbound", "output", "reading", "drain", "draining", "settling", "publish", "places",
+    "pool", "planning", "shared", "virtual", "memory",
 )
 
 
@@ -94,7 +95,8 @@ if TYPE_CHECKING:
         drain,
         draining,
         frames,
-        jsontext,
+        jsondecoding,
+        jsonencoding,
         memory,
         message,
         output,

@@ -7,7 +7,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint16_t
 
 from kombu._speedups.decoding cimport decode_text, read_common_text, read_flags, read_header
-from kombu._speedups.jsontext cimport Decoder
+from kombu._speedups.jsondecoding cimport Decoder
 from kombu._speedups.wire cimport Cursor
 
 from sys import exc_info

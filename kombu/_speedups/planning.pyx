@@ -12,7 +12,7 @@ from cpython.object cimport PyObject
 from cpython.tuple cimport PyTuple_GET_SIZE
 
 from kombu._speedups.deliveries cimport Deliveries
-from kombu._speedups.jsontext cimport Encoder
+from kombu._speedups.jsonencoding cimport Encoder
 from kombu._speedups.objects cimport PyObject_GenericSetAttr, pool_delattr, pool_version_of
 from kombu._speedups.output cimport Writer
 from kombu._speedups.pool cimport Lent

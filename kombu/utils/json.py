@@ -16,7 +16,8 @@ from decimal import Decimal
 from typing import Any, TypeVar
 from uuid import UUID
 
-from kombu._core import jsontext as _jsontext
+from kombu._core import jsondecoding as _jsondecoding
+from kombu._core import jsonencoding as _jsonencoding
 
 textual_types: tuple[type, ...] = ()
 
@@ -99,7 +100,7 @@ def _make_encode() -> Callable[[Any], str]:
     chunks = make(
         None, _encoder.default, json.encoder.encode_basestring_ascii, None, ": ", ", ", False, False, True
     )
-    return _jsontext.make_encoder(chunks, _encoder.encode)
+    return _jsonencoding.make_encoder(chunks, _encoder.encode)
 
 
 #: Does what dumps() does without further arguments; what messages hold is encoded by it.
@@ -116,7 +117,7 @@ def _load_otherwise(s: Any) -> Any:
 
 
 #: Does what loads() does without further arguments; what comes in messages is decoded by it.
-decode_text = _jsontext.make_decoder(
+decode_text = _jsondecoding.make_decoder(
     json.JSONDecoder().scan_once,
     json.JSONDecoder(object_hook=object_hook).scan_once,
     _escaped_letter,

@@ -1,11 +1,11 @@
-"""JSON text by the standard library: decoded with the hook for typed objects only where there may be any."""
+"""From JSON text by the standard library's scanner, with the hook for typed objects only where there may be any."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ("make_decoder", "make_encoder")
+__all__ = ("make_decoder",)
 
 
 def make_decoder(
@@ -45,22 +45,3 @@ def make_decoder(
         return otherwise(s)
 
     return decode
-
-
-def make_encoder(chunks: Callable[[Any, int], Iterable[str]], otherwise: Callable[[Any], str]) -> Callable[[Any], str]:
-    """Return what encodes an object as JSON text.
-
-    Arguments:
-        chunks: the standard library's encoder, which encodes an object, at an indentation, in pieces.  The compiled
-            twin writes itself what this would make of dicts with keys of text, lists, tuples, texts, numbers, true,
-            false and null, and asks it only where there is anything else.
-        otherwise: encodes what is nested too deep for that, or says what is wrong with it.
-    """
-
-    def encode(o: Any) -> str:
-        try:
-            return "".join(chunks(o, 0))
-        except RecursionError:
-            return otherwise(o)
-
-    return encode

@@ -1,17 +1,13 @@
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, final
 
-__all__ = ("make_decoder", "make_encoder")
+__all__ = ("make_decoder",)
 
 ABI: int
 
 @final
 class Decoder:
     def __call__(self, s: Any) -> Any: ...
-
-@final
-class Encoder:
-    def __call__(self, o: Any) -> str: ...
 
 def make_decoder(
     plain: Callable[[str, int], tuple[Any, int]],
@@ -20,7 +16,3 @@ def make_decoder(
     malformed: type[ValueError],
     otherwise: Callable[[Any], Any],
 ) -> Callable[[Any], Any]: ...
-def make_encoder(
-    chunks: Callable[[Any, int], Iterable[str]],
-    otherwise: Callable[[Any], str],
-) -> Callable[[Any], str]: ...

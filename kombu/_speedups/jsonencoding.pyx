@@ -1,9 +1,9 @@
-"""JSON text by the standard library's scanner and encoder; :mod:`kombu._pure.jsontext` is the reference.
+"""To JSON text, compiled; :mod:`kombu._pure.jsonencoding` is the reference.
 
-Encoding took longer than all else in publishing but the system call.  So what is plain is written here: dicts with keys
-of text, lists, tuples, texts, numbers, true, false and null, all of exactly these types, for which the standard encoder
-runs no code of anybody's.  Texts that need escapes are left to it one by one, and the whole object as soon as something
-is met that is not plain.
+The standard encoder took longer than all else in publishing but the system call.  So what is plain is written here: dicts
+with keys of text, lists, tuples, texts, numbers, true, false and null, all of exactly these types, for which the standard
+encoder runs no code of anybody's.  Texts that need escapes are left to it one by one, and the whole object as soon as
+something is met that is not plain.
 """
 
 cimport cython
@@ -14,14 +14,13 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.math cimport isfinite
-from libc.string cimport memchr, memcmp, memcpy, strlen
+from libc.string cimport memcpy, strlen
 
-__all__ = ("make_decoder", "make_encoder")
+__all__ = ("make_encoder",)
 
 ABI = 1
 
 cdef extern from "Python.h":
-    int PyUnicode_KIND(object text)
     const void *PyUnicode_DATA(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
     bint PyUnicode_IS_COMPACT_ASCII(object text)
@@ -30,76 +29,10 @@ cdef extern from "Python.h":
     int Py_DTSF_ADD_DOT_0
 
 cdef enum:
-    ONE_BYTE = 1
-    KEY_SIZE = 10
     # Nested deeper than that is left to the standard encoder, which says what is wrong with a circle.
     DEEPEST = 50
     # Octets of text that need no memory from the heap.
     SMALL = 1024
-
-cdef const char *KEY = b'"__type__"'
-cdef str KEY_TEXT = '"__type__"'
-
-
-cdef bint has_key(const char *data, Py_ssize_t size) noexcept:
-    """Return whether the key stands in Latin-1 text; its underscore is what most texts have least of."""
-    cdef const char *end = data + size
-    cdef const char *found = data
-    while True:
-        found = <const char *>memchr(found, c"_", end - found)
-        if found == NULL:
-            return False
-        if found > data and end - found >= KEY_SIZE - 1 and memcmp(found - 1, KEY, KEY_SIZE) == 0:
-            return True
-        found += 1
-
-
-@cython.final
-cdef class Decoder:
-    """What :func:`make_decoder` returns."""
-
-    def __call__(self, s):
-        """Decode a JSON text."""
-        return self.decode(s)
-
-    cdef object decode(self, s):
-        cdef Py_ssize_t size, end
-        cdef const char *data
-        cdef bint needs_hook
-        if type(s) is not str:
-            return self.otherwise(s)
-        size = PyUnicode_GET_LENGTH(s)
-        if PyUnicode_KIND(s) == ONE_BYTE:
-            data = <const char *>PyUnicode_DATA(s)
-            needs_hook = has_key(data, size) or (
-                memchr(data, c"\\", size) != NULL and self.escaped(s) is not None
-            )
-        else:
-            needs_hook = KEY_TEXT in <str>s or ("\\" in <str>s and self.escaped(s) is not None)
-        scan = self.typed if needs_hook else self.plain
-        try:
-            found = scan(s, 0)
-        except StopIteration:
-            return self.otherwise(s)
-        except ValueError as error:
-            if not isinstance(error, self.malformed):
-                raise
-            return self.otherwise(s)
-        value, end = <tuple?>found
-        if end == size or not (<str>s)[end:].strip(" \t\r\n"):
-            return value
-        return self.otherwise(s)
-
-
-def make_decoder(plain, typed, escaped, malformed, otherwise):
-    """Return what decodes a JSON text; see :func:`kombu._pure.jsontext.make_decoder`."""
-    cdef Decoder decoder = Decoder.__new__(Decoder)
-    decoder.plain = plain
-    decoder.typed = typed
-    decoder.escaped = escaped
-    decoder.malformed = malformed
-    decoder.otherwise = otherwise
-    return decoder
 
 
 cdef struct Text:
@@ -312,7 +245,7 @@ cdef class Encoder:
 
 
 def make_encoder(chunks, otherwise):
-    """Return what encodes an object as JSON text; see :func:`kombu._pure.jsontext.make_encoder`."""
+    """Return what encodes an object as JSON text; see :func:`kombu._pure.jsonencoding.make_encoder`."""
     cdef Encoder encoder = Encoder.__new__(Encoder)
     encoder.chunks = chunks
     encoder.otherwise = otherwise
