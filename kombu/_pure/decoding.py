@@ -254,7 +254,11 @@ def _read_table(data: bytes, offset: int, limit: int, depth: int) -> tuple[dict[
         if offset > end:
             raise _beyond("table key", offset - start, start, end)
         key = _text_or_bytes(data[start:offset])
-        table[key], offset = _read_value(data, offset, end, depth)
+        if offset < end and data[offset] == 0x53:  # S, as most values are
+            start, offset = _read_extent("long string", data, offset + 1, end)
+            table[key] = _text_or_bytes(data[start:offset])
+        else:
+            table[key], offset = _read_value(data, offset, end, depth)
     return table, end
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from kombu._lazy import amqp_errors
 
-from .frames import FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_HEARTBEAT, FRAME_METHOD, check_properties
+from .frames import FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_HEARTBEAT, FRAME_METHOD, decode_properties
 
 __all__ = ("Inbound", "MAX_BODY_SIZE", "SETTLED")
 
@@ -51,7 +51,7 @@ class _Content:
     def __init__(self, method: tuple[int, int], arguments: tuple) -> None:
         self.method = method
         self.arguments = arguments
-        self.properties: bytes | None = None
+        self.properties: bytes | dict[str, Any] | None = None
         self.size = self.received = 0
         self.stream: BytesIO | None = None
 
@@ -325,12 +325,15 @@ class Inbound:
             )
         properties = bytes(self._view[start + 12:end])
         if properties not in self._known_properties:
-            check_properties(properties)
+            # To check them is to decode them, which the message need not do again.
+            decoded = decode_properties(properties)
             if len(self._known_properties) >= KNOWN_PROPERTIES:
                 self._known_properties.clear()
             if len(properties) <= 256:
                 self._known_properties.add(properties)
-        content.properties = properties
+            content.properties = decoded
+        else:
+            content.properties = properties
         content.size = size
         return None if size else self._complete(channel_id, content, b"")
 

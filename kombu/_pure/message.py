@@ -73,7 +73,7 @@ class Message(Received):
     _properties: dict[str, Any]
     #: What came over the wire, as long as it has not been decoded.
     _raw_body: bytes | None
-    _raw_properties: bytes | None
+    _raw_properties: bytes | dict[str, Any] | None
     accept: Any
 
     # Pickles, and whoever reads a traceback, shall find the class where it is public.
@@ -128,7 +128,7 @@ class Message(Received):
         redelivered: bool,
         exchange: str,
         routing_key: str,
-        raw_properties: bytes,
+        raw_properties: bytes | dict[str, Any],
         body: bytes,
         message_count: int | None = None,
     ) -> _MessageT:
@@ -136,7 +136,8 @@ class Message(Received):
 
         *raw_properties* are the property flags and list of the content header, which
         :func:`~kombu._core.frames.check_properties` must have accepted; they and *body* are decoded on first use.
-        ``__init__`` is not called.
+        Here they may also be what they have been decoded to, which becomes the message's own.  ``__init__`` is not
+        called.
         """
         self = cls.__new__(cls)
         self.channel = channel
@@ -159,7 +160,7 @@ class Message(Received):
         raw = self._raw_properties
         if raw is None:
             return
-        properties = decode_properties(raw)
+        properties = raw if isinstance(raw, dict) else decode_properties(raw)
         headers = properties.get("application_headers") or {}
         self._content_type = properties.get("content_type")
         self._content_encoding = properties.get("content_encoding")

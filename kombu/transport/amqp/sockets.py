@@ -25,8 +25,9 @@ BUFFERS_A_CALL = 64
 #: Seconds that one wait takes at most: poll counts milliseconds in 32 bits, and who waits longer looks again.
 LONGEST_WAIT = 1_000_000.0
 
-_MORE = getattr(socket, "MSG_MORE", 0)
-_NOSIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
+# As plain integers: the socket module's flags take a microsecond to combine.
+_MORE = int(getattr(socket, "MSG_MORE", 0))
+_NOSIGNAL = int(getattr(socket, "MSG_NOSIGNAL", 0))
 
 
 class WriteTimedOut(socket.timeout):
