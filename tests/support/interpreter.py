@@ -35,9 +35,9 @@ def run_module(*arguments: str, timeout: float = 60.0, **environment: str | None
 
 
 def start_module(*arguments: str, **environment: str | None) -> subprocess.Popen[str]:
-    """Start ``python -m kombu ARGUMENTS`` and return the process, its output in pipes."""
+    """Start ``python -m kombu ARGUMENTS`` and return the process, its output in pipes; SIGINT interrupts it."""
     return subprocess.Popen(
-        _command(_MODULE, arguments, ("-u",)),
+        _command(_INTERRUPTIBLE + _MODULE, arguments, ("-u",)),
         env=_environment(environment),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -46,6 +46,9 @@ def start_module(*arguments: str, **environment: str | None) -> subprocess.Popen
 
 
 _MODULE = "import runpy; runpy.run_module('kombu', run_name='__main__')"
+
+# What a shell without job control starts in the background ignores SIGINT, and so does all that comes of it.
+_INTERRUPTIBLE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 
 
 def _command(code: str, arguments: Sequence[str], options: Sequence[str]) -> list[str]:

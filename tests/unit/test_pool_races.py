@@ -235,6 +235,8 @@ def test_ctrl_c_while_waiting_leaves_nothing_behind(core):
         import signal, threading, time
         from kombu import Connection
         from kombu.pools import ProducerPool
+        # Ignored by what was started in the background by a shell without job control.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         connection = Connection("memory://")
         for pool in connection.Pool(1), connection.ChannelPool(1), ProducerPool(connection.Pool(1), limit=1):
             held = pool.acquire()
