@@ -277,6 +277,7 @@ def test_flush_says_how_many_are_outstanding_and_may_be_called_again(peer, produ
     all_ = [producer.publish(str(number)) for number in range(3)]
     session.wait_for("basic.publish", 3)
     session.nack(1)
+    seen(producer)
     with pytest.raises(TimeoutError, match=r"2 publish\(es\) are outstanding"):
         producer.flush(0.05)
     session.ack(3, multiple=True)
