@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
+from statistics import median
 
 import pytest
 from amqp.exceptions import RecoverableConnectionError
@@ -229,7 +230,7 @@ def test_the_ack_of_a_slow_callback_does_not_wait_for_the_next_one(peer, connect
     drain_until(connection, lambda: len(waited) == count)
     session.wait_for("basic.ack", count)
     # What the kernel holds back by itself comes 0.2 seconds later, each time; what nobody pushes, never.
-    assert sum(waited) < count * 0.1
+    assert median(waited) < 0.1
 
 
 @pytest.mark.parametrize("ack_writes", ACK_WRITES)
@@ -251,7 +252,7 @@ def test_nor_where_one_call_dispatches_both(peer, connect, ack_writes):
     while len(waited) < count:
         connection.drain_events(timeout=PATIENCE, max_events=count)
     session.wait_for("basic.ack", count)
-    assert sum(waited) < count * 0.1
+    assert median(waited) < 0.1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere they are written at once")
@@ -264,17 +265,14 @@ def test_the_ack_of_a_fast_callback_does_not_wait_for_one_that_sleeps(peer, conn
 
     def work(message):
         if message.delivery_tag == 2:
-            started = time.monotonic()
-            session.wait_for("basic.ack", 1)
-            waited.append(time.monotonic() - started)
+            # The promise is 0.25 seconds, of which the kernel takes 0.2; what nobody pushes never comes.
+            waited.append(session.wait_for("basic.ack", 1))
         message.ack()
 
     consume(connection.channel(), work)
     session.send_raw(session.delivery(b"fast")[1] + session.delivery(b"sleeps")[1])
     while not waited:
         connection.drain_events(timeout=PATIENCE, max_events=max_events)
-    # The promise is 0.25 seconds, of which the kernel takes 0.2; the rest is for a busy machine.
-    assert waited[0] < 2
     session.wait_for("basic.ack", 2)
 
 
@@ -340,15 +338,16 @@ def test_the_ack_of_the_last_message_does_not_wait(peer, connect, ack_writes):
         got.append(message)
 
     consume(connection.channel(), work)
-    waited = 0.0
+    waited = []
     for number in range(1, 11):
         # Two at once, so that the first ack is held back in favour of the second.
         session.send_raw(session.delivery(b"x")[1] + session.delivery(b"y")[1])
         drain_until(connection, lambda number=number: len(got) == 2 * number)
         started = time.monotonic()
         session.wait_for("basic.ack", 2 * number)
-        waited += time.monotonic() - started
-    assert waited < 1
+        waited.append(time.monotonic() - started)
+    # By itself the kernel would take 0.2 seconds, each time.
+    assert median(waited) < 0.1
 
 
 @pytest.mark.parametrize("ack_writes", ACK_WRITES)
