@@ -9,7 +9,7 @@ import pytest
 
 from kombu import Connection, Consumer, Message, Producer, Queue
 from kombu.exceptions import OperationalError
-from patience import Background, drain_until
+from patience import PATIENCE, Background, drain_until
 from ports import free_ports
 from rabbit import Rabbit
 
@@ -54,7 +54,7 @@ def test_the_third_host_is_reached_within_one_cycle(written: str, dead: list[str
         )
         assert connection.connected
         assert connection.as_uri() == live.replace("guest:guest", "guest:**")
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < PATIENCE
         # No back-off before all of them were tried.
         assert failed == [(url.replace("guest:guest", "guest:**"), 0) for url in dead]
 
@@ -71,7 +71,7 @@ def test_when_all_are_dead_each_error_is_kept(dead: list[str]) -> None:
         started = time.monotonic()
         with pytest.raises(OperationalError) as caught:
             connection.ensure_connection(max_retries=1, interval_start=0.1, interval_max=0.1)
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < PATIENCE
         assert len(caught.value.errors) == 2
         assert all(isinstance(error, ConnectionRefusedError) for error in caught.value.errors)
 
@@ -117,7 +117,7 @@ def test_without_retries_a_dead_broker_fails_at_once_each_time(round: int, dead:
                 started = time.monotonic()
                 with pytest.raises((OperationalError, *connection.recoverable_connection_errors)):
                     use()
-                assert time.monotonic() - started < 5
+                assert time.monotonic() - started < PATIENCE
 
 
 def test_publishing_fails_over_to_a_live_host(rabbit: Rabbit, dead: list[str], live: str, queue_name: str) -> None:

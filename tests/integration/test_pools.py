@@ -96,7 +96,7 @@ def test_a_connection_that_the_broker_closed_meanwhile_is_replaced_and_the_first
 
 
 def test_a_connection_in_use_within_its_heartbeat_is_kept(connect, queue_name):
-    pool = connect(heartbeat=2).Pool(1)
+    pool = connect(heartbeat=30).Pool(1)
     with pool.acquire() as pooled:
         pooled.default_channel.queue_declare(queue_name)
     for _ in range(3):

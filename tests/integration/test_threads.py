@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from kombu import Connection, Consumer, Message, Producer, Queue
-from patience import Background, drain_until
+from patience import PATIENCE, Background, drain_until
 
 BINARY = {"content_type": "application/data", "content_encoding": "binary", "delivery_mode": 1}
 
@@ -255,7 +255,7 @@ def test_a_channel_closed_while_threads_publish_on_it_costs_no_more_than_a_few_m
     # Some of it may have been too quick for the answers.
     while True:
         try:
-            connection.drain_events(timeout=0.1)
+            connection.drain_events(timeout=0.1 if told else PATIENCE)
         except TimeoutError:
             break
         except connection.channel_errors as exc:

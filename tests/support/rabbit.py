@@ -126,7 +126,8 @@ class Rabbit:
     @property
     def running(self) -> bool:
         """Whether the server's process lives, frozen or not."""
-        return self._server is not None and self._server.poll() is None
+        server = self._server  # another thread may be about to restart it
+        return server is not None and server.poll() is None
 
     def start(self, timeout: float = 120.0) -> None:
         """Start the server and wait until it takes connections; nothing to do when it runs."""
