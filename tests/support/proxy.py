@@ -108,6 +108,8 @@ class Pair:
         self._reading = threading.Event()
         self._reading.set()
         self._allowed: float = 0 if held else float("inf")
+        # Counts what was said of it; a piece that is under way meanwhile is no part of what is allowed then.
+        self._said = 0
         self._changed = threading.Condition()
 
     def start(self) -> None:
@@ -119,6 +121,7 @@ class Pair:
         """Keep back what the server sends from now on."""
         with self._changed:
             self._allowed = 0
+            self._said += 1
 
     def let(self, count: float) -> None:
         """Forward *count* more bytes of what is held back, and wait until they are with the client's kernel."""
@@ -132,6 +135,7 @@ class Pair:
         """Forward everything again."""
         with self._changed:
             self._allowed = float("inf")
+            self._said += 1
             self._changed.notify_all()
 
     def stall(self) -> None:
@@ -182,14 +186,14 @@ class Pair:
                 self._changed.wait_for(lambda: self._allowed or self.closed)
                 if self.closed:
                     return
-                size = min(self.cut(), self._allowed)
+                size, said = min(self.cut(), self._allowed), self._said
             data = _read(self.server, int(size))
             if not data or not _write(self.client, data):
                 break
             with self._changed:
                 self.received += len(data)
-                # It may have been held in the meantime, while this piece was under way.
-                self._allowed = max(0, self._allowed - len(data))
+                if said == self._said:
+                    self._allowed -= len(data)
                 self._changed.notify_all()
         _end_of_stream(self.client)
 
