@@ -10,6 +10,7 @@ import pytest
 
 import strace
 from kombu import Connection, Producer, Queue
+from patience import until
 from proxy import Proxy
 from rabbit import Rabbit
 from strace import Call, Traced
@@ -59,7 +60,9 @@ def waiting():
 
 with Consumer(connection, Queue(name, durable=False), on_message=on_message, no_ack=acks != "acks"):
     sock = connection.connection.sock
-    # The backlog is in the kernel when no more comes.
+    say("consuming")
+    heard()
+    # The broker has sent all, and what the kernel has room for is in it when no more comes.
     before, now = -1, 0
     while now != before or not now:
         time.sleep(0.1)
@@ -88,40 +91,45 @@ def test_a_backlog_is_read_with_few_calls_and_without_a_change_of_timeout(
         producer = Producer(connection, routing_key=queue_name)
         for n in range(count):
             producer.publish("x" * 200, headers={"n": n})
-    with Traced(CONSUME, rabbit.url(), queue_name, str(count), str(timeout), acks, folder=tmp_path) as script:
-        fd = int(script.expect("begin")[0])
-        script.expect("end")
-        script.tell()
-        script.finish()
-        calls = script.calls("begin", "end")
+        with Traced(CONSUME, rabbit.url(), queue_name, str(count), str(timeout), acks, folder=tmp_path) as script:
+            script.expect("consuming")
+            until(lambda: queue.queue_declare(passive=True).message_count == 0, what="the broker to send all")
+            script.tell()
+            fd = int(script.expect("begin")[0])
+            script.expect("end")
+            script.tell()
+            script.finish()
+            calls = script.calls("begin", "end")
     reads = on(fd, calls, READS)
     assert 0 < len(reads) <= count / 10, Counter(call.name for call in calls)
     assert changes_of_timeout(fd, calls) == []
 
 
 PUBLISH = """
+import time
 from kombu import Connection, Exchange, Producer
 url, name = sys.argv[1:]
 with Connection(url) as connection:
     producer = Producer(connection, Exchange(name, "fanout", durable=False))
     producer.publish("the first one declares the exchange")
     say("begin", connection.connection.sock.fileno())
+    began = time.monotonic()
     for n in range(200):
         producer.publish({"n": n}, headers={"n": n}, correlation_id=str(n))
-    say("end")
+    say("end", time.monotonic() - began)
 """
 
 
 def test_a_small_publish_is_one_write(rabbit: Rabbit, queue_name: str, tmp_path: Path) -> None:
     with Traced(PUBLISH, rabbit.url(), queue_name, folder=tmp_path) as script:
         fd = int(script.expect("begin")[0])
-        script.expect("end")
+        (seconds,) = map(float, script.expect("end"))
         script.finish()
         calls = script.calls("begin", "end")
     assert len(on(fd, calls, WRITES)) == 200
     assert changes_of_timeout(fd, calls) == []
-    # strace makes it slow, so a look at the peer now and then is allowed: it happens after a pause only.
-    assert len(on(fd, calls, READS)) <= 20
+    # strace makes it slow, and there is a look at the peer fifty times a second.
+    assert len(on(fd, calls, READS)) <= 1 + seconds / 0.02
 
 
 BATCH = """
@@ -216,5 +224,5 @@ def test_half_a_message_costs_at_most_two_reads_and_no_spinning(
             for n in range(5):
                 assert len(on(fd, script.calls(f"begin{n}", f"end{n}"), READS)) <= 2
             assert len(on(fd, script.calls("idle", "waited"), READS)) <= 4
-    assert 0.99 <= waited < 3
+    assert waited >= 0.99
     assert used < 0.3
