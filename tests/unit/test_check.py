@@ -30,7 +30,7 @@ class SpoilingChannel(memory.Channel):
             super()._put(queue, spoilt, **kwargs)
 
 
-def spoilt_traffic(spoil, count=50, size=32, timeout=0.2):
+def spoilt_traffic(spoil, count=50, size=32, timeout=30):
     channel = type("Channel", (SpoilingChannel,), {"spoil": staticmethod(spoil), "queues": {}})
     transport = type("Transport", (memory.Transport,), {"Channel": channel})
     connection = Connection(transport=transport)
@@ -141,7 +141,7 @@ def test_a_lost_message_is_found():
 
 def test_the_last_message_lost_is_found():
     with pytest.raises(CheckFailed, match=r"no message arrived for 0.2 s: 10 published, 9 consumed"):
-        spoilt_traffic(EveryTenth(lambda message: []), count=10).run()
+        spoilt_traffic(EveryTenth(lambda message: []), count=10, timeout=0.2).run()
 
 
 def test_a_doubled_message_is_found():
@@ -164,7 +164,7 @@ def test_a_shortened_body_is_found():
 
 @pytest.mark.parametrize("spoil", [lambda message: [message], lambda message: []])
 def test_the_queue_is_removed_in_the_end(spoil):
-    traffic = spoilt_traffic(spoil)
+    traffic = spoilt_traffic(spoil, timeout=0.2)
     try:
         traffic.run()
     except CheckFailed:

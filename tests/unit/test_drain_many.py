@@ -41,10 +41,10 @@ def numbers(*range_of: int) -> list[bytes]:
 
 def test_as_many_as_asked_for_in_order(rig):
     rig.send(deliveries(10))
-    assert rig.receiver.drain_events(1, 4) == 4
+    assert rig.receiver.drain_events(PATIENCE, 4) == 4
     assert rig.bodies == numbers(4)
-    assert rig.receiver.drain_events(1) == 1
-    assert rig.receiver.drain_events(timeout=1, max_events=100) == 5
+    assert rig.receiver.drain_events(PATIENCE) == 1
+    assert rig.receiver.drain_events(timeout=PATIENCE, max_events=100) == 5
     assert rig.bodies == numbers(10)
 
 
@@ -67,7 +67,7 @@ def test_none_in_time_is_a_timeout(rig):
 
 def test_replies_count_as_events(rig):
     rig.send(delivery(b"0") + wire.method("queue.purge-ok", 2) + delivery(b"1"))
-    assert rig.receiver.drain_events(1, 10) == 3
+    assert rig.receiver.drain_events(PATIENCE, 10) == 3
     assert rig.bodies == numbers(2)
     assert rig.replies == {2}
 
@@ -90,11 +90,11 @@ def test_an_exception_in_the_middle_loses_nothing(rig):
     rig.channels[1].callbacks["c"] = take
     rig.send(deliveries(10))
     with pytest.raises(KeyError, match="2"):
-        rig.receiver.drain_events(1, 100)
+        rig.receiver.drain_events(PATIENCE, 100)
     assert rig.bodies == numbers(3)
     with pytest.raises(KeyError, match="6"):
-        rig.receiver.drain_events(1, 100)
-    assert rig.receiver.drain_events(1, 100) == 3
+        rig.receiver.drain_events(PATIENCE, 100)
+    assert rig.receiver.drain_events(PATIENCE, 100) == 3
     assert rig.bodies == numbers(10)
 
 
@@ -107,7 +107,7 @@ def test_a_time_limit_that_a_callback_met_is_its_own(rig):
     rig.send(deliveries(2))
     for _ in range(2):
         with pytest.raises(TimeoutError, match="the callback's own"):
-            rig.receiver.drain_events(1, 100)
+            rig.receiver.drain_events(PATIENCE, 100)
     assert rig.bodies == numbers(2)
 
 
@@ -135,11 +135,11 @@ def test_a_callback_may_drain_as_well(rig):
     def take(message: Any) -> None:
         rig.take(message)
         if message.body == b"1":
-            inner.append(rig.receiver.drain_events(1, 3))
+            inner.append(rig.receiver.drain_events(PATIENCE, 3))
 
     rig.channels[1].callbacks["c"] = take
     rig.send(deliveries(8))
-    assert rig.receiver.drain_events(1, 5) == 5
+    assert rig.receiver.drain_events(PATIENCE, 5) == 5
     assert inner == [3]
     assert rig.bodies == numbers(8)
 
@@ -151,16 +151,16 @@ def test_a_connection_that_a_callback_lost_ends_the_call(rig):
 
     rig.channels[1].callbacks["c"] = take
     rig.send(deliveries(3))
-    assert rig.receiver.drain_events(1, 10) == 1
+    assert rig.receiver.drain_events(PATIENCE, 10) == 1
     with pytest.raises(RecoverableConnectionError, match="closed in a callback"):
-        rig.receiver.drain_events(1, 10)
+        rig.receiver.drain_events(PATIENCE, 10)
 
 
 def test_the_end_of_the_stream_is_raised_after_what_came_before(rig):
     rig.send(deliveries(3))
     rig.peer.shutdown(socket.SHUT_WR)
     with pytest.raises(OSError, match="unexpectedly closed"):
-        rig.receiver.drain_events(1, 10)
+        rig.receiver.drain_events(PATIENCE, 10)
     assert rig.bodies == numbers(3)
 
 
@@ -175,7 +175,7 @@ def test_another_thread_gets_its_reply_during_a_long_call(rig):
 
     rig.channels[1].callbacks["c"] = take
     rig.send(deliveries(3))
-    assert rig.receiver.drain_events(1, 10) >= 3
+    assert rig.receiver.drain_events(PATIENCE, 10) >= 3
     assert rig.bodies == numbers(3)
 
 
@@ -193,7 +193,7 @@ def test_what_is_called_at_rest_waits_until_nothing_is_left(rig):
     rig.channels[1].callbacks["c"] = take
     rig.send(deliveries(3))
     for _ in range(3):
-        assert rig.receiver.drain_events(1) == 1
+        assert rig.receiver.drain_events(PATIENCE) == 1
     assert log == [*numbers(3), "rest"]
 
 
@@ -203,7 +203,7 @@ def test_nobody_waits_before_what_is_called_at_rest(rig):
     rig.channels[1].callbacks["c"] = lambda message: rig.receiver.call_at_rest(lambda: log.append("rest"))
     # A whole frame is left, so the first call leaves it alone; but not a whole delivery.
     rig.send(delivery(b"0") + half)
-    rig.receiver.drain_events(1)
+    rig.receiver.drain_events(PATIENCE)
     with pytest.raises(socket.timeout):
         rig.receiver.drain_events(0)
     assert log == ["rest"]
@@ -222,7 +222,7 @@ def test_an_exception_of_one_called_at_rest_keeps_the_others(rig):
     rig.channels[1].callbacks["c"] = take
     rig.send(delivery(b"0"))
     with pytest.raises(KeyError, match="broken"):
-        rig.receiver.drain_events(1)
+        rig.receiver.drain_events(PATIENCE)
     with pytest.raises(socket.timeout):
         rig.receiver.drain_events(0)
     assert log == ["rest"]
@@ -338,9 +338,9 @@ def test_in_memory(memory):
 
     with Consumer(memory, queue, callbacks=[on_message], accept=["json"]):
         assert memory.drain_events(timeout=1) == 1
-        assert memory.drain_events(timeout=1, max_events=4) == 4
+        assert memory.drain_events(timeout=PATIENCE, max_events=4) == 4
         with pytest.raises(KeyError):
-            memory.drain_events(timeout=1, max_events=4)
+            memory.drain_events(timeout=PATIENCE, max_events=4)
         assert memory.drain_events(timeout=None, max_events=100) == 3
         with pytest.raises(TimeoutError):
             memory.drain_events(timeout=0, max_events=2)
@@ -358,10 +358,10 @@ def test_in_memory_the_prefetch_limit_holds(memory):
     queue = fill(memory, 10)
     got: list[Any] = []
     with Consumer(memory, queue, on_message=got.append, accept=["json"], prefetch_count=3):
-        assert memory.drain_events(timeout=1, max_events=100) == 3
+        assert memory.drain_events(timeout=PATIENCE, max_events=100) == 3
         for message in got:
             message.ack()
-        assert memory.drain_events(timeout=1, max_events=100) == 3
+        assert memory.drain_events(timeout=PATIENCE, max_events=100) == 3
 
 
 class OneAtATime(virtual.Transport):

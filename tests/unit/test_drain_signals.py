@@ -114,7 +114,7 @@ def test_signals_at_any_moment_leave_whole_messages_or_an_end(rig, request):
         while time.monotonic() < limit:
             rig.receiver.drain_events(timeout=1)
 
-    while raised < 100 and rig.receiver.failure is None:
+    while raised < 100 and rig.receiver.failure is None and time.monotonic() < limit:
         try:
             with alarm(interrupt, 0.0007):
                 # In a function of its own: Python 3.13 does not find the handlers around a loop that a signal ends.

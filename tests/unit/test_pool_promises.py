@@ -358,7 +358,7 @@ def test_who_may_not_wait_longer_is_told_limit_and_number_out(connection):
 
 def test_a_slow_prepare_does_not_let_anybody_in_beyond_the_limit():
     inside, most, lock = [0], [0], threading.Lock()
-    meeting = threading.Barrier(2)
+    meeting, working = threading.Barrier(2), [4]
 
     class Slow(Things):
         def prepare(self, resource):
@@ -366,7 +366,7 @@ def test_a_slow_prepare_does_not_let_anybody_in_beyond_the_limit():
                 inside[0] += 1
                 most[0] = max(most[0], inside[0])
             try:
-                meeting.wait(1)  # two are in here at once, never three
+                meeting.wait(30)  # two are in here at once, never three
             except threading.BrokenBarrierError:
                 pass  # the last is alone
             return resource
@@ -379,8 +379,12 @@ def test_a_slow_prepare_does_not_let_anybody_in_beyond_the_limit():
             with lock:
                 inside[0] -= 1
             thing.release()
+        with lock:
+            working[0] -= 1
+            if working[0] == 1:
+                meeting.abort()
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
+    threads = [threading.Thread(target=work) for _ in range(working[0])]
     for thread in threads:
         thread.start()
     for thread in threads:
