@@ -218,6 +218,16 @@ class Notes:
         """The lines so far."""
         return self._path.read_text().splitlines() if self._path.exists() else []
 
+    def write(self, line: str) -> None:
+        """Append *line*, as a task would."""
+        with self._path.open("a") as file:
+            file.write(f"{line}\n")
+
+    def time(self, note: str) -> float:
+        """Return when the task ``note`` wrote *note*."""
+        [at] = [line.split()[1] for line in self.lines if line.split()[0] == note]
+        return float(at)
+
     def count(self, start: str = "") -> int:
         """Return how many lines begin with *start*."""
         return sum(line.startswith(start) for line in self.lines)

@@ -38,7 +38,8 @@ def test_a_worker_tells_what_it_is_and_does(site):
 
 
 def test_a_worker_tells_what_waits_for_its_time(site):
-    late = site.task("add").apply_async((1, 2), countdown=60)
+    # Long enough for its place, which it keeps although it is revoked, to be no matter of any later test.
+    late = site.task("add").apply_async((1, 2), countdown=3600)
     [name] = site.destination
     until(lambda: late.id in str(site.inspect().scheduled()), BOUND)
     [waiting] = site.inspect().scheduled()[name]
@@ -51,10 +52,11 @@ def test_a_worker_tells_what_waits_for_its_time(site):
 def test_a_worker_tells_what_is_running(site, notes):
     if site.worker.pool == "solo":
         pytest.skip("a solo worker answers nothing while a task runs")
-    result = site.task("work").delay(notes.path, "long", 1.0)
+    result = site.task("work_until").delay(notes.path, "long", "enough")
     until(lambda: notes.count("start long"), BOUND)
     [name] = site.destination
     assert result.id in [task["id"] for task in site.inspect().active()[name]]
+    notes.write("enough")
     assert result.get(timeout=BOUND) == "long"
     # The result comes from the pool, maybe before the worker itself knows.
     until(lambda: site.inspect().active()[name] == [], BOUND)

@@ -34,7 +34,7 @@ def test_a_warm_shutdown_finishes_what_runs_and_gives_back_the_rest(site, start,
 
 def test_a_cold_shutdown_breaks_off_and_the_task_is_run_again(site, start, notes):
     with start(site, "prefork", concurrency=2) as worker:
-        site.task("work_late").delay(notes.path, "late", 5)
+        site.task("work_late").delay(notes.path, "late", BOUND)
         until(lambda: notes.count("start late first"), BOUND)
         worker.signal(signal.SIGQUIT)
         worker.wait()
@@ -59,7 +59,7 @@ def test_a_thread_pool_finishes_the_task_of_a_cold_shutdown(site, start, notes):
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo", "gevent"])
 def test_a_task_acknowledged_late_outlives_a_killed_worker(site, start, notes, pool):
     with start(site, pool) as worker:
-        site.task("work_late").delay(notes.path, "late", 2)
+        site.task("work_late").delay(notes.path, "late", BOUND)
         until(lambda: notes.count("start late first"), BOUND)
         worker.kill()
     with start(site, pool):
@@ -90,7 +90,7 @@ def test_an_idle_worker_owes_no_acknowledgement(site, start, rabbit, notes, pool
             [row] = [row for row in rows if row["name"] == site.worker.queue]
             return int(row["messages_unacknowledged"])
 
-        until(lambda: owed() == 0, 10)
+        until(lambda: owed() == 0, BOUND)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +110,7 @@ def test_no_task_is_lost_when_the_broker_restarts(site, start, rabbit, notes, po
     with start(site, pool, concurrency=1 if pool == "solo" else 2):
         with Background(publish, timeout=BOUND):
             until(lambda: notes.count() > count // 5, BOUND)
+            rabbit.put_on_disk()
             rabbit.restart(kill=kill)
         until(lambda: len(set(notes.lines)) == count, BOUND, f"{count} tasks")
         assert site.task("add").delay(1, 2).get(timeout=BOUND) == 3

@@ -33,7 +33,7 @@ def kept_queue(rabbit: Rabbit, name: str) -> Queue:
     queue = Queue(name, durable=True)
     with Connection(rabbit.url()) as connection:
         queue(connection.default_channel).declare()
-    rabbit.rabbitmqctl("eval", "mnesia:sync_log().")
+    rabbit.put_on_disk()
     return queue
 
 

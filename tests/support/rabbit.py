@@ -250,6 +250,14 @@ class Rabbit:
         printed = self.rabbitmqctl(listing, "--no-table-headers", *columns)
         return [dict(zip(columns, line.split("\t"), strict=True)) for line in printed.splitlines()]
 
+    def put_on_disk(self) -> None:
+        """See that what has been declared outlives a kill.
+
+        RabbitMQ answers a declaration a moment before it is on disk, and confirms what goes to a queue that is lost
+        with it.
+        """
+        self.rabbitmqctl("eval", "mnesia:sync_log().")
+
     def close_connections(self, reason: str = "closed by a test") -> None:
         """Make the server close every client's connection: 320 CONNECTION_FORCED with *reason*."""
         self.rabbitmqctl("close_all_connections", reason)

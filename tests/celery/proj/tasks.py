@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 from celery import Task, shared_task
@@ -22,6 +23,7 @@ __all__ = (
     "total",
     "work",
     "work_late",
+    "work_until",
 )
 
 
@@ -91,12 +93,23 @@ def work(path: str, name: str, seconds: float) -> str:
     return name
 
 
+@shared_task
+def work_until(path: str, name: str, end: str) -> str:
+    """Say when it starts and when it is done, which is when the file has the line *end*."""
+    append(path, f"start {name}")
+    while end not in Path(path).read_text().splitlines():
+        time.sleep(0.01)
+    append(path, f"done {name}")
+    return name
+
+
 @shared_task(bind=True, acks_late=True, ignore_result=True)
 def work_late(self: Task, path: str, name: str, seconds: float) -> None:
-    """Do what :func:`work` does; the message is acknowledged afterwards."""
-    redelivered = "again" if self.request.delivery_info.get("redelivered") else "first"
-    append(path, f"start {name} {redelivered}")
-    time.sleep(seconds)
+    """Do what :func:`work` does, the second time without taking long; the message is acknowledged afterwards."""
+    redelivered = self.request.delivery_info.get("redelivered")
+    append(path, f"start {name} {'again' if redelivered else 'first'}")
+    if not redelivered:
+        time.sleep(seconds)
     append(path, f"done {name}")
 
 
