@@ -774,9 +774,10 @@ def test_messages_that_are_gone_leave_nothing_behind(core, channel):
         channel.calls.clear()
 
     counts = []
-    for _ in range(4):
+    for _ in range(8):
         for _ in range(20):
             work()
         gc.collect()
         counts.append(sys.getallocatedblocks())
-    assert counts[-1] - counts[-3] < 10
+    # The smallest of several: what other threads have at the time comes and goes.
+    assert min(counts[5:]) - min(counts[1:4]) < 10

@@ -505,8 +505,9 @@ def test_going_round_leaves_no_memory_behind(core):
         return sys.getallocatedblocks()
 
     go_round()
-    counts = [go_round() for _ in range(4)]
-    assert max(counts) - min(counts) < 50
+    counts = [go_round() for _ in range(6)]
+    # The smallest of several: what other threads have at the time comes and goes.
+    assert min(counts[3:]) - min(counts[:3]) < 50
 
 
 def test_a_finalizer_may_give_a_resource_back(core):
