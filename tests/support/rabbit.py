@@ -203,7 +203,8 @@ class Rabbit:
         self._frozen = True
         assert self._server is not None
         deadline = time.monotonic() + 30
-        while states := _states(self._server.pid) - {"T"}:
+        # What has ended and cannot be reaped, its parent being stopped, answers nothing either.
+        while states := _states(self._server.pid) - {"T", "Z", "X"}:
             if time.monotonic() > deadline:
                 raise RabbitFailed(f"RabbitMQ's processes were told to stop and are still in {sorted(states)}")
             time.sleep(0.001)
