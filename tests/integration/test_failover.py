@@ -14,7 +14,7 @@ from ports import free_ports
 from rabbit import Rabbit
 
 #: Far more than any of this takes, far less than a back-off that comes too early.
-BACK_OFF = {"interval_start": 30, "interval_step": 30, "interval_max": 30}
+BACK_OFF = {"interval_start": 100, "interval_step": 100, "interval_max": 100}
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 #: Seconds that a wait takes at most unless the test says otherwise: a bound against hanging, not an expectation.
-PATIENCE = 15.0
+PATIENCE = 30.0
 
 
 def until(condition: Callable[[], object], timeout: float = PATIENCE, what: str = "a condition") -> Any:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from peer import Peer
 
 #: Seconds that a wait takes at most unless the test says otherwise: a bound against hanging, not an expectation.
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 class Session:

@@ -29,7 +29,7 @@ if SUITE.is_dir():
     import streamer
     from contents import content, fnv
 
-PATIENCE = 60.0
+PATIENCE = 300.0
 
 
 @pytest.fixture(scope="module", autouse=True)
