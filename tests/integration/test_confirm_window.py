@@ -164,7 +164,7 @@ def test_a_restart_amid_publishes_loses_none(rabbit: Rabbit, connect: Any, queue
     queue(confirming.channel()).declare()
     everything = Everything(Producer(confirming, routing_key=queue_name))
     put_on_disk(rabbit)
-    with Background(lambda: rabbit.restart(kill=True), timeout=60):
+    with Background(lambda: rabbit.restart(kill=True), timeout=180):
         everything.all_of(range(MESSAGES))
     # What was confirmed before the restart is there after it.
     everything.all_of(range(MESSAGES, MESSAGES + 1))

@@ -152,7 +152,7 @@ def test_no_confirmed_message_is_lost_when_the_broker_is_killed_and_comes_back(
                 )
                 published.append(len(published))
 
-    with Background(publish, timeout=60) as publisher:
+    with Background(publish, timeout=180) as publisher:
         try:
             _wait_for(lambda: len(published) > 200 or not publisher.alive)
             rabbit.restart(kill=True)
@@ -173,7 +173,7 @@ def test_no_confirmed_message_is_lost_when_the_broker_is_killed_and_comes_back(
 
 
 def _wait_for(condition: Any) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -196,7 +196,7 @@ def test_ensure_revives_what_it_is_given_after_a_kill(rabbit: Rabbit, live: str,
             on_revive=revived.append,
         )
         publish("before", delivery_mode=2)
-        with Background(lambda: rabbit.restart(kill=True), timeout=60):
+        with Background(lambda: rabbit.restart(kill=True), timeout=180):
             _wait_for(lambda: not rabbit.running or _fails(connection))
             publish("after", delivery_mode=2)
         assert failures and revived
