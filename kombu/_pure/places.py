@@ -1,95 +1,30 @@
-"""Places for resources: who has one, who waits for one.
+"""Places for resources: who may have one, and what becomes of it when it comes back.
 
 :class:`SlotPool` knows nothing of what the resources are.  It never makes, checks or closes one and calls none of their
-methods, so nothing slow ever happens while its lock is held.
+methods, so nothing slow ever happens while its lock is held.  What resources it has and where each is, is the subject
+of :mod:`kombu._pure.stock`; who waits for one, that of :mod:`kombu._pure.waiters`.
 """
 
 from __future__ import annotations
 
-import threading
 import weakref
-from collections import deque
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final
 
+from .stock import VACANT, Answer, Place, Stock
+from .waiters import Waiter, Waiters
+
 __all__ = ("CLOSED", "FULL", "UNLIMITED", "VACANT", "SlotPool")
 
-
-class _Answer:
-    """What :meth:`SlotPool.acquire` returns instead of a resource."""
-
-    __slots__ = ("_name", "thing")
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        #: What it is instead of: see :class:`_Place`.
-        self.thing = self
-
-    def __repr__(self) -> str:
-        return self._name
-
-
-#: A place, and no resource in it yet.
-VACANT: Final = _Answer("VACANT")
-
 #: No place, within the time allowed.
-FULL: Final = _Answer("FULL")
+FULL: Final = Answer("FULL")
 
 #: No place, since the pool is closed.
-CLOSED: Final = _Answer("CLOSED")
-
-_PENDING: Final = _Answer("PENDING")
+CLOSED: Final = Answer("CLOSED")
 
 #: As many places as there can be.
 UNLIMITED: Final = 2**21 - 1
-
-#: Seconds that somebody waits before a search for places that were lost, and between two.
-_SEARCH_AFTER: Final = 0.2
-
-
-class _Place:
-    """A place, what is in it while nobody uses that, and what is known of it.
-
-    While its resource is out, *thing* is :data:`VACANT` and *ref* refers to it.  *since* is when it came back last, 0
-    for never; *tied* is whether the resource has its release(), and *ref*.
-    """
-
-    __slots__ = ("ref", "since", "thing", "tied")
-
-    def __init__(self) -> None:
-        self.empty()
-
-    def empty(self) -> None:
-        """Forget what is in it."""
-        self.thing: Any = VACANT
-        self.ref: Any = None
-        self.since = 0.0
-        self.tied = False
-
-    def holds(self, resource: Any) -> bool:
-        """Return whether *resource* is in it, or came from it and is out."""
-        return self.thing is resource or (self.ref is not None and self.ref() is resource)
-
-
-class _Waiter:
-    """A thread that waits for a place; the gate opens when *answer* is there."""
-
-    __slots__ = ("answer", "gate")
-
-    def __init__(self) -> None:
-        self.answer: Any = _PENDING
-        # Not imported by name: gevent and eventlet may replace it later.
-        self.gate = threading.Lock()
-        self.gate.acquire()
-
-
-class _Reference(weakref.ref[Any]):
-    """Refer to a resource that is out, and know by what it is filed."""
-
-    __slots__ = ("identity",)
-
-    identity: int
 
 
 class _Reclaimer:
@@ -106,19 +41,7 @@ class _Reclaimer:
             pool._reclaim(ref)
 
 
-class _Strong:
-    """Stand in for a weak reference to what cannot have any."""
-
-    __slots__ = ("thing",)
-
-    def __init__(self, thing: Any) -> None:
-        self.thing = thing
-
-    def __call__(self) -> Any:
-        return self.thing
-
-
-class SlotPool:
+class SlotPool(Stock):
     """Give out at most *limit* places; keep the resources that nobody uses.
 
     A place is taken before its resource is made, so there are never more than *limit* resources, idle ones included.
@@ -145,35 +68,23 @@ class SlotPool:
     something there looks for the alert afterwards.  So one of the two sees the other.
     """
 
-    __slots__ = (
-        "__weakref__", "_alert", "_closed", "_free", "_limit", "_lock", "_made", "_out", "_places", "_reclaimer",
-        "_replaced", "_reserved", "_waited", "_waiters", "_waits", "lost", "search", "unwanted",
-    )  # fmt: skip
+    __slots__ = ("_alert", "_closed", "_limit", "_reserved", "_waiters", "lost", "search", "unwanted")
 
     def __init__(self, limit: int = 0) -> None:
+        super().__init__()
         self._limit = limit
         self._closed = False
         #: Whether the pool is closed, somebody waits, or there are more places than the limit.
         self._alert = False
-        #: The places that may be taken, the next one last; those without a resource stand first.
-        self._free: deque[_Place] = deque()
-        #: The places of resources that are out, by identity of those.
-        self._out: dict[int, _Place] = {}
         #: Called without arguments after a resource was lost.
         self.lost: Callable[[], Any] | None = None
         #: Called with a resource that is to be closed, where no caller can be told.
         self.unwanted: Callable[[Any], Any] | None = None
         #: Called without arguments, and without a lock, to free places that were lost; returns whether it did.
         self.search: Callable[[], bool] | None = None
-        # All places that there are; they are made when they are needed first.
-        self._places: list[_Place] = []
         # Those that the methods of this class have reserved and not given back yet.
-        self._reserved: list[_Place] = []
-        self._made = self._replaced = self._waits = 0
-        self._waited = 0.0
-        self._waiters: deque[_Waiter] = deque()
-        # Reentrant, because a finalizer may run at any moment, and may give a resource back.
-        self._lock = threading.RLock()
+        self._reserved: list[Place] = []
+        self._waiters = Waiters(self._lock)
         self._reclaimer = _Reclaimer(self)
 
     @property
@@ -238,16 +149,17 @@ class SlotPool:
         except IndexError:
             if len(self._places) >= self._limit:
                 return FULL
-        place = _Place()
+        place = Place()
         self._places.append(place)
         return place
 
     def _wait(self, timeout: float | None) -> Any:
-        waiter = _Waiter()
-        before = monotonic()
+        """Wait for a place; return it, :data:`FULL` or :data:`CLOSED`."""
+        waiter = Waiter()
+        since = monotonic()
         try:
             with self._lock:
-                self._waiters.append(waiter)
+                self._waiters.join(waiter)
                 self._alert = True
                 if self._closed or len(self._waiters) == 1:
                     # Changed in the same moment, so there may be no need to wait.
@@ -257,76 +169,29 @@ class SlotPool:
                         self._waiters.remove(waiter)
                         self._set_alert()
                         return answer
-            if self.search is None:
-                waiter.gate.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
-            else:
-                self._wait_and_search(waiter, before, timeout)
+            self._waiters.wait(waiter, since, timeout, self.search)
         except BaseException:
-            self._stop_waiting(waiter, before, interrupted=True)
+            self._stop_waiting(waiter, since)
+            if isinstance(waiter.answer, Place):
+                # Given in the same moment.
+                self._report(self._leave(waiter.answer))
             raise
-        self._stop_waiting(waiter, before)
-        return waiter.answer
+        self._stop_waiting(waiter, since)
+        return FULL if waiter.answer is None else waiter.answer
 
-    def _wait_and_search(self, waiter: _Waiter, since: float, timeout: float | None) -> None:
-        """Wait, and search for lost places now and then, and once more at the end."""
-        while True:
-            left = _SEARCH_AFTER if timeout is None else min(since + timeout - monotonic(), _SEARCH_AFTER)
-            if waiter.gate.acquire(timeout=max(left, 0.0)):
-                return
-            with self._lock:
-                # The first in the queue does it for all.
-                first = bool(self._waiters) and self._waiters[0] is waiter
-            if first and self.search is not None:
-                self.search()
-            if timeout is not None and since + timeout <= monotonic():
-                return
-
-    def _stop_waiting(self, waiter: _Waiter, since: float, interrupted: bool = False) -> None:
-        """Wait no more; a place that was given in the same moment is kept, or returned if *interrupted*."""
+    def _stop_waiting(self, waiter: Waiter, since: float) -> None:
         with self._lock:
-            self._waits += 1
-            self._waited += monotonic() - since
-            if waiter.answer is _PENDING:
-                waiter.answer = FULL
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
-                self._set_alert()
-        if interrupted and isinstance(waiter.answer, _Place):
-            self._report(self._leave(waiter.answer))
+            self._waiters.stop(waiter, since)
+            self._set_alert()
 
-    def _send_out(self, place: _Place, resource: Any) -> None:
-        """Let *resource*, which is another than before, be out of *place*."""
-        try:
-            place.ref = _Reference(resource, self._reclaimer)
-            place.ref.identity = id(resource)
-        except TypeError:
-            # It cannot be referred to weakly, so it is kept until it comes back.
-            place.ref = _Strong(resource)
-        place.tied = True
-        with self._lock:
-            self._made += 1
-        place.thing = VACANT
-        self._out[id(resource)] = place
-
-    def _leave(self, place: _Place) -> Any:
+    def _leave(self, place: Place) -> Any:
         """Give *place* back, with what is in it; return what is to be closed, as :meth:`vacate` does."""
         if self._alert:
             return self._settle(place)
-        if place.thing is VACANT:
-            place.empty()
-            self._free.appendleft(place)
-        else:
-            place.since = monotonic()
-            self._free.append(place)
+        self._lay_down(place)
         return self._settle() if self._alert else VACANT
 
-    def _drop(self, place: _Place) -> None:
-        """Forget what is in *place*, which is reserved."""
-        place.empty()
-        with self._lock:
-            self._replaced += 1
-
-    def _settle(self, place: _Place | None = None) -> Any:
+    def _settle(self, place: Place | None = None) -> Any:
         """Do what the alert is for: with *place*, which comes back, or, without, with one that is free since just now.
 
         Returns:
@@ -342,12 +207,7 @@ class SlotPool:
                     place.empty()
                     self._places.remove(place)
             elif place is not None:
-                if place.thing is VACANT:
-                    place.empty()
-                    self._free.appendleft(place)
-                else:
-                    place.since = monotonic()
-                    self._free.append(place)
+                self._lay_down(place)
             self._serve()
             self._set_alert()
         return surplus
@@ -358,14 +218,12 @@ class SlotPool:
             place = self._take()
             if place is FULL:
                 return
-            waiter = self._waiters.popleft()
-            waiter.answer = place
-            waiter.gate.release()
+            self._waiters.answer_first(place)
 
     def _reclaim(self, ref: Any) -> None:
         """Free the place of a resource that is gone."""
-        place = self._out.get(ref.identity)
-        if place is None or place.ref is not ref or self._out.pop(ref.identity, None) is None:
+        place = self._seize_gone(ref)
+        if place is None:
             return
         self._drop(place)
         surplus = self._leave(place)
@@ -393,13 +251,13 @@ class SlotPool:
             ValueError: if *timeout* is negative.
         """
         place = self._enter(block, timeout)
-        if not isinstance(place, _Place):
+        if not isinstance(place, Place):
             return place
         with self._lock:
             self._reserved.append(place)
         return place.thing
 
-    def _claim(self, *things: Any) -> _Place | None:
+    def _claim(self, *things: Any) -> Place | None:
         """Return the reserved place with one of *things* in it, the first that there is; reserved no more."""
         with self._lock:
             for thing in things:
@@ -430,13 +288,6 @@ class SlotPool:
             self._reserved.append(place)
         return True
 
-    def forget(self, resource: Any) -> None:
-        """Note that *resource* will never be seen again, but keep its place reserved."""
-        with self._lock:
-            for place in self._reserved:
-                if place.thing is resource:
-                    self._drop(place)
-
     def vacate(self, resource: Any = VACANT, keep: bool = True) -> Any:
         """Give a reserved place back.
 
@@ -465,7 +316,7 @@ class SlotPool:
             if self._closed or len(self._places) > self._limit:
                 return False
             if len(self._places) < self._limit:
-                place = _Place()
+                place = Place()
                 self._places.append(place)
             else:
                 try:
@@ -547,51 +398,10 @@ class SlotPool:
                 else:
                     self._free.appendleft(place)
             while close and self._waiters:
-                waiter = self._waiters.popleft()
-                waiter.answer = CLOSED
-                waiter.gate.release()
+                self._waiters.answer_first(CLOSED)
             self._serve()
             self._set_alert()
         return out, idle
-
-    # -- looking
-
-    def inherited(self) -> tuple[list[Any], list[Any]]:
-        """Return the resources that were out or between, and those that were idle, when this process was forked.
-
-        For use in the child, on a pool that nobody uses there any more: its lock may be held for ever.
-        """
-        idle = [place for place in self._free if place.thing is not VACANT]
-        out = [place.ref() for place in self._out.values()]
-        between = [place.thing for place in self._places if place.thing is not VACANT and place not in idle]
-        return [thing for thing in out + between if thing is not None], [place.thing for place in idle]
-
-    def out_resources(self) -> list[Any]:
-        """Return the resources that are out, in no particular order."""
-        out = [place.ref() for place in self._out.copy().values()]
-        return [thing for thing in out if thing is not None]
-
-    def idle_resources(self) -> list[Any]:
-        """Return the idle resources, those that came back last at the end."""
-        things = [place.thing for place in self._free.copy()]
-        return [thing for thing in things if thing is not VACANT]
-
-    def is_out(self, resource: Any) -> bool:
-        """Return whether *resource* is out."""
-        return id(resource) in self._out
-
-    def knows(self, resource: Any) -> bool:
-        """Return whether *resource* is here: out, between or idle."""
-        with self._lock:
-            return any(place.holds(resource) for place in self._places)
-
-    def idle_seconds(self, resource: Any) -> float:
-        """Return for how many seconds *resource*, which the caller holds, was idle before; infinity if it is new."""
-        with self._lock:
-            for place in self._places:
-                if place.thing is resource and place.since:
-                    return monotonic() - place.since
-        return float("inf")
 
     def stats(self) -> dict[str, Any]:
         """Return the numbers of places and resources as a dict.
@@ -607,6 +417,6 @@ class SlotPool:
                 "waiting": len(self._waiters),
                 "made": self._made,
                 "replaced": self._replaced,
-                "waits": self._waits,
-                "waited": self._waited,
+                "waits": self._waiters.waits,
+                "waited": self._waiters.waited,
             }

@@ -11,7 +11,8 @@ from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
-from .places import CLOSED, FULL, VACANT, SlotPool, _Place
+from .places import CLOSED, FULL, VACANT, SlotPool
+from .stock import Place
 
 __all__ = (
     "Lender",
@@ -213,7 +214,7 @@ class Lender:
             raise
         return resource
 
-    def _abandon(self, slots: SlotPool, place: _Place, item: Any) -> None:
+    def _abandon(self, slots: SlotPool, place: Place, item: Any) -> None:
         """Give *place* back, which could not be filled; *item* was meant for it."""
         keep = False
         try:

@@ -9,8 +9,9 @@ from libc.stdint cimport uint32_t
 from kombu._speedups.objects cimport (
     PyObject_GenericSetAttr, pool_delattr, pool_keep, pool_lends, pool_share, pool_version_of,
 )
-from kombu._speedups.places cimport SlotPool, now
+from kombu._speedups.places cimport SlotPool
 from kombu._speedups.slots cimport SLOTS_NONE, slot_t, slots_add, slots_at
+from kombu._speedups.stock cimport now
 
 from kombu._speedups.places import CLOSED, FULL, VACANT
 

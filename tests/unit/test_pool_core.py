@@ -141,9 +141,10 @@ def test_a_resource_on_its_way_to_who_waits_is_known(core):
     give(slots, thing)
     thread.join(30)
     assert slots.knows(thing) and not slots.is_out(thing)
-    slots.forget(thing)
-    assert not slots.knows(thing)
     assert (got, slots.in_use) == ([thing], 1)
+    slots.vacate(thing, keep=False)
+    assert not slots.knows(thing)
+    assert slots.in_use == 0
 
 
 def test_what_stood_for_a_resource_is_forgotten_when_the_resource_is_out(core):
