@@ -35,6 +35,7 @@ __all__ = (
     "publish",
     "settling",
     "shared",
+    "unsettled",
     "virtual",
     "window",
 )
@@ -46,12 +47,15 @@ ABI = 1
 _MODULES = (
     "decoding", "encoding", "jsondecoding", "jsonencoding", "frames", "window", "deliveries", "bodies", "received",
     "message", "dispatch", "inbound", "output", "reading", "drain", "draining", "settling", "publish", "stock",
-    "waiters", "places", "pool", "planning", "shared", "virtual", "memory",
+    "waiters", "places", "pool", "planning", "shared", "known", "unsettled", "virtual", "memory",
 )
+
+#: Those that only the compiled package has.
+_COMPILED_ONLY = frozenset(("known",))
 
 
 def _load_pure() -> dict[str, ModuleType]:
-    return {name: import_module(f"kombu._pure.{name}") for name in _MODULES}
+    return {name: import_module(f"kombu._pure.{name}") for name in _MODULES if name not in _COMPILED_ONLY}
 
 
 def _load_compiled() -> dict[str, ModuleType]:
@@ -106,6 +110,7 @@ if TYPE_CHECKING:
         publish,
         settling,
         shared,
+        unsettled,
         virtual,
         window,
     )

@@ -5,7 +5,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
 from kombu._speedups.drain cimport Receiver
-from kombu._speedups.objects cimport has_plain_attributes, pool_version_of, version_of_attributes
+from kombu._speedups.objects cimport has_plain_attributes, is_function, pool_version_of, version_of_attributes
 
 import os
 
@@ -16,8 +16,6 @@ __all__ = ("Drains", "Tap", "UNSET")
 ABI = 1
 
 cdef extern from "Python.h":
-    bint PyMethod_Check(object)
-    PyObject *PyMethod_GET_FUNCTION(object)
     PyObject *PyMethod_GET_SELF(object)
 
 #: Stands for an argument that was not given.
@@ -70,7 +68,7 @@ cdef class Tap:
     def __init__(self, drain):
         self.drain = drain
         self.process = process
-        if PyMethod_Check(drain) and PyMethod_GET_FUNCTION(drain) == <PyObject *>plain_drain:
+        if is_function(drain, plain_drain):
             self.receiver = <object>PyMethod_GET_SELF(drain)
 
 

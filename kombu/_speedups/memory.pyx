@@ -4,30 +4,17 @@ cimport cython
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 
-from kombu._speedups.objects cimport pool_version_of
-from kombu._speedups.virtual cimport (
-    Delivery,
-    Known,
-    KnownUnsettled,
-    Message,
-    Noted,
-    add_delivered,
-    has_room,
-    is_base64,
-    is_function,
-    is_steady,
-    known_of,
-    lay_route,
-    make_message,
-    to_base64,
-)
+from kombu._speedups.known cimport Known, Noted, is_steady, known_of
+from kombu._speedups.objects cimport is_function
+from kombu._speedups.unsettled cimport KnownUnsettled, add_delivered, has_room
+from kombu._speedups.virtual cimport Delivery, Message, is_base64, lay_route, make_message, to_base64
 
 from collections import deque
 from os import urandom
 from queue import Empty
 
+from kombu._speedups.known import Noted as _Noted
 from kombu._speedups.virtual import MessageChannel, MessageConnection
-from kombu._speedups.virtual import Noted as _Noted
 
 __all__ = ("Layout", "MemoryChannel", "MemoryConnection", "MessageQueue")
 

@@ -11,6 +11,7 @@ cdef extern from *:
        calls, does not ask what the class is made of. */
     #define allow_changes(cls) ((PyTypeObject *)(cls))->tp_flags &= ~Py_TPFLAGS_IMMUTABLETYPE
     #define kombu_has_plain_attributes(thing) (Py_TYPE(thing)->tp_getattro == PyObject_GenericGetAttr)
+    #define kombu_is_function(method, function) (PyMethod_Check(method) && PyMethod_GET_FUNCTION(method) == (function))
     #define pool_lends(thing, lender) PyObject_TypeCheck((PyObject *)(thing), (PyTypeObject *)(lender))
     #ifdef Py_GIL_DISABLED
     /* Make immortal what is so anyway: functions that every thread calls are counted by all of them, in one word. */
@@ -66,6 +67,8 @@ cdef extern from *:
     void allow_changes(object cls)
     # Whether attributes are where they always are: no __getattribute__ or __getattr__.
     bint has_plain_attributes "kombu_has_plain_attributes" (object thing)
+    # Whether a bound method is that of *function*.
+    bint is_function "kombu_is_function" (object method, object function)
     bint pool_lends(void *thing, void *lender)
     void pool_keep(object thing)
     void pool_share(object thing)

@@ -10,7 +10,9 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
 from kombu._speedups.deliveries cimport Deliveries
-from kombu._speedups.objects cimport COUNTS_VERSIONS, has_plain_attributes, pool_version_of, version_of_attributes
+from kombu._speedups.objects cimport (
+    COUNTS_VERSIONS, has_plain_attributes, is_function, pool_version_of, version_of_attributes,
+)
 
 from kombu.exceptions import MessageStateError
 
@@ -25,8 +27,6 @@ cdef str ACKNOWLEDGED = "ACK"
 
 
 cdef extern from "Python.h":
-    bint PyMethod_Check(object)
-    PyObject *PyMethod_GET_FUNCTION(object)
     PyObject *PyMethod_GET_SELF(object)
 
 # Set by the module that stands above this one, while it is imported.
@@ -160,11 +160,7 @@ cdef bint acknowledges_plainly(object channel, Deliveries deliveries) except -1:
     ):
         return True
     basic_ack = channel.basic_ack
-    if (
-        not PyMethod_Check(basic_ack)
-        or PyMethod_GET_FUNCTION(basic_ack) != <PyObject *>plain_ack
-        or PyMethod_GET_SELF(basic_ack) != <PyObject *>channel
-    ):
+    if not is_function(basic_ack, plain_ack) or PyMethod_GET_SELF(basic_ack) != <PyObject *>channel:
         return False
     if COUNTS_VERSIONS and has_plain_attributes(channel) and type(channel).basic_ack is plain_ack:
         # Until its class or one of its attributes changes, it will be found again.

@@ -2,7 +2,7 @@ from typing import Any
 
 from kombu._speedups.message import Message as _Message
 
-__all__ = ("Base64", "Delivered", "Delivery", "Message", "MessageChannel", "MessageConnection", "Unsettled")
+__all__ = ("Base64", "Delivery", "Message", "MessageChannel", "MessageConnection")
 
 ABI: int
 
@@ -15,19 +15,6 @@ class Message(_Message):
     _queue: str | None
     def __init__(self, payload: dict[str, Any], channel: Any = None, **kwargs: Any) -> None: ...
     def serializable(self) -> dict[str, Any]: ...
-
-class Delivered(dict[Any, Any]):
-    restored: bool
-    def __init__(self) -> None: ...
-
-class Unsettled:
-    prefetch_count: int
-    _delivered: Any
-    _dirty: Any
-    def can_consume(self) -> bool: ...
-    def append(self, message: Any, delivery_tag: Any) -> None: ...
-    def _flush(self) -> None: ...
-    def ack(self, delivery_tag: Any) -> None: ...
 
 class Delivery:
     @property

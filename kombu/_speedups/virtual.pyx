@@ -6,164 +6,26 @@ Whatever a transport of a third party may replace is called by its name here, to
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
-from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 
 from kombu._speedups.dispatch cimport Dispatcher
 from kombu._speedups.message cimport Message as CoreMessage
-from kombu._speedups.objects cimport PyObject_GenericSetAttr, allow_changes, pool_delattr, pool_version_of
+from kombu._speedups.objects cimport allow_changes, is_function
 
 from binascii import a2b_base64, b2a_base64
 from sys import exc_info
 
-__all__ = ("Base64", "Delivered", "Delivery", "Message", "MessageChannel", "MessageConnection", "Unsettled")
+__all__ = ("Base64", "Delivery", "Message", "MessageChannel", "MessageConnection")
 
 ABI = 1
 
 cdef extern from "Python.h":
-    bint PyMethod_Check(object)
-    PyObject *PyMethod_GET_FUNCTION(object)
     object PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
     void *PyUnicode_DATA(object text)
     ctypedef int (*initproc)(PyObject *, PyObject *, PyObject *)
     ctypedef struct PyTypeObject:
         const char *tp_name
         initproc tp_init
-
-
-cdef bint is_function(object method, object function) noexcept:
-    return PyMethod_Check(method) and PyMethod_GET_FUNCTION(method) == <PyObject *>function
-
-
-cdef object MISSING = object()
-
-#: The attributes that what is known of a channel, of its QoS and of a connection consists of.
-cdef frozenset WATCHED = frozenset((
-    "Message", "_active_queues", "_arrivals", "_at_rest", "_callbacks", "_connection_closed", "_consumers", "_deliver",
-    "_delivered", "_dirty", "_flush", "_get", "_inplace_augment_message", "_next_delivery_tag", "_own_cycle", "_put",
-    "_qos", "_quick_ack", "_quick_append", "_take_delivery", "ack", "append", "basic_ack", "basic_publish",
-    "body_encoding", "can_consume", "closed", "codecs", "cycle", "decode_body", "drain_events", "encode_body",
-    "prefetch_count", "queues",
-))
-
-
-@cython.auto_pickle(False)
-cdef class Known:
-    """What is known of an object whose class is of *version*; never changed, so that no lock is needed to read it."""
-
-    cdef bint look(self, Noted noted) except -1:
-        """Find out about an object; return whether it stays so until an attribute is set or the class changes."""
-        return False
-
-
-@cython.auto_pickle(False)
-cdef class Noted:
-    """Noted()
---
-
-    What notes that an attribute has been set or deleted, so that what is known of them holds until then.
-
-    To ask an object for each of the attributes that decide what becomes of a message takes longer than to do it.
-    What is set past ``setattr()``, in the ``__dict__`` of the object, is not noted.
-    """
-
-    def __setattr__(self, name, value):
-        PyObject_GenericSetAttr(self, name, value)
-        self.note(name)
-
-    def __delattr__(self, name):
-        pool_delattr(self, name)
-        self.note(name)
-
-    def __getstate__(self):
-        # What is known of an object is not so of its copy.
-        return vars(self)
-
-    cdef int note(self, object name) except -1:
-        with cython.critical_section(self):
-            # For who is looking at it now; most attributes are set before anybody does.
-            self.changes += 1
-            known = self.known
-        if known is not None and name in WATCHED:
-            with cython.critical_section(self):
-                # Let go after this, since that may run code of anyone's.
-                self.known, known = None, self.known
-        return 0
-
-    cdef uint64_t count_changes(self) noexcept:
-        with cython.critical_section(self):
-            return self.changes
-
-    cdef int keep(self, Known known, uint64_t changes) except -1:
-        """Keep what was found out since there were so many *changes*, if there are no more by now."""
-        cdef object kept = known
-        with cython.critical_section(self):
-            if self.changes == changes and known.version == pool_version_of(self):
-                self.known, kept = kept, self.known
-        return 0
-
-
-cdef object known_of(object thing, type kind):
-    """Return what is known of an object, a *kind* of :class:`Known`; None where that can change unseen."""
-    cdef object known
-    if not isinstance(thing, Noted):
-        return None
-    with cython.critical_section(thing):
-        known = (<Noted>thing).known
-    if type(known) is not kind or (<Known>known).version != pool_version_of(thing):
-        known = look_at(<Noted>thing, kind)
-    return known if (<Known>known).holds else None
-
-
-cdef Known look_at(Noted noted, type kind):
-    cdef Known known = kind.__new__(kind)
-    cdef uint64_t changes = noted.count_changes()
-    # A class has no version before something has been looked up in it.
-    getattr(noted, "__class__", None)
-    known.version = pool_version_of(noted)
-    if known.version:
-        known.holds = known.look(noted)
-        noted.keep(known, changes)
-    return known
-
-
-cdef object plain_setattr = Noted.__setattr__
-cdef object plain_delattr = Noted.__delattr__
-
-
-cdef enum:
-    #: So many classes are remembered by whether they are steady.
-    MOST_CLASSES = 64
-
-#: The version of a class -> whether it is steady.
-cdef dict steadiness = {}
-
-
-cdef bint is_steady(Noted noted, unsigned int version, tuple names) except -1:
-    """Return whether these attributes stay what they are until they are set: no class of *version* computes one."""
-    found = steadiness.get(version)
-    if found is None:
-        found = looks_steady(type(noted), names)
-        if len(steadiness) >= MOST_CLASSES:
-            steadiness.clear()
-        steadiness[version] = found
-    return found
-
-
-cdef bint looks_steady(object kind, tuple names) except -1:
-    if (
-        kind.__getattribute__ is not object.__getattribute__ or hasattr(kind, "__getattr__")
-        or kind.__setattr__ is not plain_setattr or kind.__delattr__ is not plain_delattr
-    ):
-        return False
-    for name in names:
-        for base in kind.__mro__:
-            found = base.__dict__.get(name, MISSING)
-            if found is not MISSING:
-                if hasattr(type(found), "__get__"):
-                    return False
-                break
-    return True
 
 
 class Base64:
@@ -316,106 +178,6 @@ cdef object make_message(object channel, object payload, dict codecs):
     self.content_encoding_ = item(payload, "content-encoding")
     self._state = "RECEIVED"
     return self
-
-
-class Delivered(dict):
-    """Messages by delivery tag, oldest first; see :class:`kombu._pure.virtual.Delivered`."""
-
-    __slots__ = ("restored",)
-
-    def __init__(self):
-        self.restored = False
-
-
-class Unsettled(Noted):
-    """Keep messages that are delivered and not yet acknowledged; see :class:`kombu._pure.virtual.Unsettled`."""
-
-    #: Most messages that may be unacknowledged at once; 0 means any number.
-    prefetch_count = 0
-
-    #: Delivery tag -> message, oldest first. Changed by the consuming thread alone.
-    _delivered = None
-
-    #: Tags that are settled but still in ``_delivered``. Any thread may acknowledge: it adds to this set, in one
-    #: step and without a lock, and the consuming thread sweeps the tags away before it adds a message.
-    _dirty = None
-
-    def can_consume(self):
-        """Return whether the limit allows another message."""
-        limit = self.prefetch_count
-        return not limit or len(self._delivered) - len(self._dirty) < limit
-
-    def append(self, message, delivery_tag):
-        """Add a message that has been delivered."""
-        if self._dirty:
-            self._flush()
-        self._quick_append(delivery_tag, message)
-
-    def _flush(self):
-        """Forget the messages that have been settled."""
-        settled, delivered = self._dirty, self._delivered
-        while settled:
-            try:
-                tag = settled.pop()
-            except KeyError:  # another thread has flushed
-                return
-            delivered.pop(tag, None)
-
-    def ack(self, delivery_tag):
-        """Settle a message as processed."""
-        self._quick_ack(delivery_tag)
-
-
-cdef object plain_can_consume = Unsettled.can_consume
-cdef object plain_append = Unsettled.append
-cdef object plain_flush = Unsettled._flush
-cdef object plain_settle = Unsettled.ack
-
-
-#: What of a QoS is known besides its methods.
-cdef tuple UNSETTLED_STATE = ("prefetch_count", "_delivered", "_dirty", "_quick_append", "_quick_ack")
-
-
-@cython.final
-@cython.auto_pickle(False)
-cdef class KnownUnsettled(Known):
-    """What is known of a QoS that keeps messages as ours does; nothing of any other."""
-
-    cdef bint look(self, Noted qos) except -1:
-        limit = getattr(qos, "prefetch_count", None)
-        delivered, dirty = getattr(qos, "_delivered", None), getattr(qos, "_dirty", None)
-        if not (
-            type(limit) is int and 0 <= limit <= 0x7FFFFFFF and type(delivered) is Delivered and type(dirty) is set
-            and is_steady(qos, self.version, UNSETTLED_STATE)
-            and getattr(qos, "_quick_append", None) == delivered.__setitem__
-            and getattr(qos, "_quick_ack", None) == dirty.add
-            and is_function(qos.can_consume, plain_can_consume) and is_function(qos.append, plain_append)
-            and is_function(qos._flush, plain_flush) and is_function(qos.ack, plain_settle)
-        ):
-            return False
-        self.limit = limit
-        self.delivered = <dict>delivered
-        self.dirty = dirty
-        return True
-
-
-cdef bint has_room(KnownUnsettled known) except -1:
-    """Do what ``can_consume()`` says."""
-    return not known.limit or len(known.delivered) - len(known.dirty) < known.limit
-
-
-cdef int add_delivered(KnownUnsettled known, object message, object delivery_tag) except -1:
-    """Do what ``append()`` says."""
-    cdef set settled = known.dirty
-    cdef dict delivered = known.delivered
-    while settled:
-        try:
-            tag = settled.pop()
-        except KeyError:  # another thread has flushed
-            break
-        delivered.pop(tag, None)
-    delivered[delivery_tag] = message
-    return 0
 
 
 cdef class Delivery:

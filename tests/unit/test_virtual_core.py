@@ -128,7 +128,7 @@ def test_a_message_survives_pickling() -> None:
 
 
 def test_the_limit_counts_what_is_neither_settled_nor_swept(core: Any) -> None:
-    class QoS(core.virtual.Unsettled):
+    class QoS(core.unsettled.Unsettled):
         def __init__(self) -> None:
             self._delivered, self._dirty = OrderedDict(), set()
             self._quick_append, self._quick_ack = self._delivered.__setitem__, self._dirty.add

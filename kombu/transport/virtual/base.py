@@ -12,6 +12,7 @@ from typing import Any
 
 from amqp.exceptions import RecoverableConnectionError
 
+from kombu._core import unsettled as _unsettled
 from kombu._core import virtual as _virtual
 from kombu.log import get_logger
 from kombu.transport import base
@@ -67,7 +68,7 @@ RESTORE_PANIC_FMT = "UNABLE TO RESTORE {0} MESSAGES: {1}"
 logger = get_logger(__name__)
 
 
-class QoS(_virtual.Unsettled):
+class QoS(_unsettled.Unsettled):
     """Keep the messages of a channel that are delivered and not yet acknowledged, and limit their number.
 
     Arguments:
@@ -82,7 +83,7 @@ class QoS(_virtual.Unsettled):
         self.channel = channel
         self.prefetch_count = prefetch_count or 0
         self._dirty = set()
-        self._delivered = _virtual.Delivered()
+        self._delivered = _unsettled.Delivered()
         self._quick_append = self._delivered.__setitem__
         self._quick_ack = self._dirty.add
         self._on_collect = Finalize(self, self.restore_unacked_once, exitpriority=1)
