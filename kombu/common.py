@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_OID, uuid3, uuid4, uuid5
 
 from ._lazy import amqp_errors
+from ._locks import new_reentrant_lock
 from .channels import is_connection, maybe_channel
 from .entity import Exchange, Queue
 from .log import get_logger
@@ -369,7 +370,7 @@ class QoS:
         self.callback = callback
         self.value = initial_value or 0
         self.max_prefetch = max_prefetch
-        self._mutex = threading.RLock()
+        self._mutex = new_reentrant_lock()
 
     def increment_eventually(self, n: int = 1) -> int:
         """Raise the count by *n* (a negative number counts as 0) and return it; :meth:`update` sends it."""

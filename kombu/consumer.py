@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
-from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._core import dispatch
+from ._locks import new_lock
 from .channels import maybe_channel
 from .consumer_batch import DEFAULT_BATCH_SIZE, Gatherer, MessageBatch
 from .entity import Queue
@@ -78,7 +78,7 @@ class Consumer:
 
     #: Numbers for consumer tags, unique in this process.
     _tags = count(1)
-    _tags_mutex = Lock()
+    _tags_mutex = new_lock()
 
     def __init__(
         self, channel: Any, queues: Queue | Iterable[Queue] | None = None, no_ack: bool | None = None,

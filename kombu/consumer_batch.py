@@ -124,7 +124,7 @@ class Gatherer:
 
     def __call__(self, body: Any, message: Any) -> None:
         """Take one message, which has been decoded."""
-        with self._lock:
+        with self._lock.current():
             self._forget_parents()
             self._gathered.append(message)
             full = len(self._gathered) >= self.size
@@ -158,7 +158,7 @@ class Gatherer:
         What came on a channel that is closed is dropped: the broker has it again.  So is what a parent process has
         gathered.
         """
-        with self._lock:
+        with self._lock.current():
             self._forget_parents()
             gathered, self._gathered = self._gathered, []
         messages = [message for message in gathered if _pool.channel_is_open(message.channel)]

@@ -8,10 +8,9 @@ Asking the system who we are costs more than handling a message, so the answer i
 from __future__ import annotations
 
 import os
-import threading
-from types import TracebackType
 
 from ._lazy import TYPE_CHECKING
+from ._locks import new_lock, new_reentrant_lock
 
 if TYPE_CHECKING:
     from typing import Any
@@ -23,16 +22,16 @@ pid: int = os.getpid()
 
 
 #: Held while something inherited is replaced; itself replaced in a child before anything there can run.
-_renewal = threading.Lock()
+_renewal: Any = new_lock()
 
 
 def _renew() -> None:
     global pid, _renewal
     pid = os.getpid()
-    _renewal = threading.Lock()
+    _renewal = new_lock()
 
 
-def renewal() -> threading.Lock:
+def renewal() -> Any:
     """Return the lock to hold while something that was inherited from a parent process is replaced."""
     return _renewal
 
@@ -42,28 +41,19 @@ if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
 
 
 class ProcessLock:
-    """Be a reentrant lock that is free in a forked child, whoever held it in the parent."""
+    """Have a reentrant lock that is free in a forked child, whoever held it in the parent."""
 
     __slots__ = ("_lock", "_pid")
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = new_reentrant_lock()
         self._pid = pid
 
     def current(self) -> Any:
-        """Return the lock of this process, to be used at once; spares a hot path two calls."""
+        """Return the lock of this process, for a ``with`` statement."""
         if self._pid != pid:
             with renewal():
                 if self._pid != pid:
-                    self._lock = threading.RLock()
+                    self._lock = new_reentrant_lock()
                     self._pid = pid
         return self._lock
-
-    def __enter__(self) -> ProcessLock:
-        self.current().acquire()
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._lock.release()

@@ -224,7 +224,7 @@ class Link(draining.Drains, ConnectionParameters):
 
     def _connection_factory(self) -> Any:
         """Make the connection, in one attempt on the present host."""
-        with self._establishing:
+        with self._establishing.current():
             if self.connected:  # another thread was faster
                 return self._connection
             self._discard_connection()
@@ -388,7 +388,7 @@ class Link(draining.Drains, ConnectionParameters):
             return channel
         # No lock is held while the channel is opened: a thread that waits for it might be the one that reads the reply.
         opened = self.channel()
-        with self._establishing:
+        with self._establishing.current():
             if self._default_channel is channel:
                 self._default_channel = opened
                 return opened

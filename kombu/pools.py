@@ -126,7 +126,7 @@ class PoolGroup(shared.PoolMap, EqualityDict):
         return self.__missing__(key) if pool is None else pool
 
     def __missing__(self, key: Any) -> Any:
-        with self._creating:
+        with self._creating.current():
             identity = eqhash(key)
             if identity not in self:
                 limit = get_limit() if self.limit is use_global_limit else self.limit
@@ -134,7 +134,7 @@ class PoolGroup(shared.PoolMap, EqualityDict):
             return self.get(identity)
 
     def _after_fork(self) -> None:
-        with self._creating:
+        with self._creating.current():
             if self._pid != forks.pid and self.close_after_fork:
                 for identity, pool in list(self.items()):
                     if not getattr(pool, "close_after_fork", False):

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
+from kombu._locks import new_lock
+
 from .inbound import DELIVER, MAX_BODY_SIZE, RETURN, SETTLED
 from .reading import GRACE, NOT_WAITING, NOTHING, Reader
 
@@ -61,7 +63,7 @@ class Receiver(Reader):
     def reset_locks(self) -> None:
         """Forget who reads and who dispatches; for a new receiver and for a forked child."""
         # Entered as it is, not through the condition: a signal's handler that raises would leave that one locked.
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._turn = threading.Condition(self._lock)
         # The thread that runs callbacks, and how many of its calls are under way, one within the other.
         self._owner: int | None = None

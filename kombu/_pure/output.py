@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Any
 
 from kombu._lazy import amqp_errors
+from kombu._locks import Attempt, Busy, new_lock
 
 from .deliveries import Deliveries
 from .frames import FRAME_HEARTBEAT, HEARTBEAT, encode_ack, encode_method
@@ -69,7 +70,7 @@ class Writer:
         #: Called with the exception when the connection can no longer be written.
         self.on_failure: Callable[[BaseException], Any] | None = None
         self._acks = bytearray()
-        self.lock = threading.Lock()
+        self.lock = new_lock()
 
     def count(self) -> int:
         """Return the number of writes so far."""
@@ -101,12 +102,11 @@ class Writer:
             return
         # Whoever is writing may have all the time in the world.
         deadline = monotonic() + timeout
-        if not self.lock.acquire(timeout=min(max(0.0, timeout), threading.TIMEOUT_MAX)):
-            raise TimeoutError("timed out: another thread is writing")
         try:
-            self._write_for(channel, closings, buffers, max(0.0, deadline - monotonic()), windowed)
-        finally:
-            self.lock.release()
+            with Attempt(self.lock, timeout=min(max(0.0, timeout), threading.TIMEOUT_MAX)):
+                self._write_for(channel, closings, buffers, max(0.0, deadline - monotonic()), windowed)
+        except Busy:
+            raise TimeoutError("timed out: another thread is writing") from None
 
     def write_ack(self, deliveries: Deliveries, delivery_tag: int, multiple: bool, more: bool) -> bool:
         """Write a ``basic.ack``; with *more*, further deliveries wait in the receive buffer.
@@ -150,19 +150,17 @@ class Writer:
         """
         # Whoever holds the lock is writing, and may have to wait for the peer to read.  What the kernel holds can be
         # pushed all the same; what we hold cannot.
-        if not self.lock.acquire(blocking=self.coalesces):
-            self._push_kernel()
-            return
         try:
-            if not self.unpushed or self.failure is not None:
-                self.unpushed = 0.0
-            elif self._acks:
-                self._write([], None, False)
-            else:
-                self.unpushed = 0.0
-                self._push_kernel()
-        finally:
-            self.lock.release()
+            with Attempt(self.lock, blocking=self.coalesces):
+                if not self.unpushed or self.failure is not None:
+                    self.unpushed = 0.0
+                elif self._acks:
+                    self._write([], None, False)
+                else:
+                    self.unpushed = 0.0
+                    self._push_kernel()
+        except Busy:
+            self._push_kernel()
 
     def _push_kernel(self) -> None:
         if self.failure is not None:
@@ -179,15 +177,14 @@ class Writer:
         Raises:
             OSError: the connection is lost.
         """
-        if not self.lock.acquire(blocking=False):
-            return
         try:
-            self._write([HEARTBEAT], 0, False)
+            with Attempt(self.lock, blocking=False):
+                self._write([HEARTBEAT], 0, False)
+        except Busy:
+            return
         except TimeoutError:
             # The kernel's buffer is full of frames that the peer has yet to take: they show that we are alive.
             return
-        finally:
-            self.lock.release()
 
     def _refuse(self) -> None:
         raise amqp_errors.RecoverableConnectionError(f"connection already closed: {self.failure}") from self.failure
@@ -251,7 +248,7 @@ class Writer:
 
     def reset_lock(self) -> None:
         """Make the lock whole again in a forked child, where another thread may have held it."""
-        self.lock = threading.Lock()
+        self.lock = new_lock()
 
     def __call__(
         self, frame_type: int, channel_id: int, method: tuple[int, int] | None, arguments: Any, content: Any

@@ -5,12 +5,13 @@ Who may have one is the subject of :mod:`kombu._pure.places`.
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final
+
+from kombu._locks import new_reentrant_lock
 
 __all__ = ("VACANT", "Stock")
 
@@ -97,7 +98,7 @@ class Stock:
         self._places: list[Place] = []
         self._made = self._replaced = 0
         # Reentrant, because a finalizer may run at any moment, and may give a resource back.
-        self._lock = threading.RLock()
+        self._lock = new_reentrant_lock()
 
     # -- places and what is in them
 

@@ -6,10 +6,11 @@ Source: RabbitMQ's extension to AMQP 0-9-1, class ``confirm``; the n-th publish 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable
 from itertools import takewhile
 from typing import Any
+
+from kombu._locks import new_lock
 
 __all__ = ("STATE", "Window")
 
@@ -46,7 +47,7 @@ class Window:
 
     def clear(self) -> None:
         """Forget everything, and count from 1; in a forked child, for instance."""
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self.held = self.live = False
         self._last = 0
         # By tag, in their order; what may be returned, too.

@@ -9,6 +9,7 @@ cdef class Receiver(Reader):
     cdef bint native_threads
     #: When drain() last returned while something was held back.
     cdef double left_at
+    cdef object lock
     cdef object turn
     # Queues of hardly ever more than one, looked at for every event.
     cdef list parked

@@ -61,7 +61,9 @@ cdef class Receiver(Reader):
 
     def reset_locks(self):
         """Forget who reads and who dispatches; for a new receiver and for a forked child."""
-        self.turn = threading.Condition(threading.Lock())
+        # Entered as it is, not through the condition: a signal's handler that raises would leave that one locked.
+        self.lock = threading.Lock()
+        self.turn = threading.Condition(self.lock)
         self.parked = []
         self.owned = self.reading = False
         self.owner = self.reader = 0
@@ -317,7 +319,7 @@ cdef class Receiver(Reader):
 
     cdef int wake(self) except -1:
         """Wake the threads that wait for their turn."""
-        with self.turn:
+        with self.lock:
             self.turn.notify_all()
         return 0
 
@@ -332,7 +334,7 @@ cdef class Receiver(Reader):
             remaining = deadline - kombu_monotonic()
             if remaining <= 0:
                 raise TimeoutError("timed out")
-        with self.turn:
+        with self.lock:
             with cython.critical_section(self):
                 self.waiting += 1
                 # Whoever changes something from here on sees that somebody waits; what changed before shows here.

@@ -200,7 +200,7 @@ class Hub:
         """
         if not isinstance(callback, Thenable):
             callback = promise(callback, args)
-        with self._ready_lock:
+        with self._ready_lock.current():
             self._ready.add(callback)
             # The thread of the loop looks for what is ready before it polls.
             wake = not self._wake_pending and threading.get_ident() != self._loop_thread
@@ -223,7 +223,7 @@ class Hub:
         return self.timer.call_repeatedly(delay, callback, args)
 
     def _pop_ready(self) -> set[Any]:
-        with self._ready_lock:
+        with self._ready_lock.current():
             ready, self._ready = self._ready, set()
         return ready
 
@@ -240,7 +240,7 @@ class Hub:
         finally:
             if ready:
                 # One of them raised: the others are for the next round.
-                with self._ready_lock:
+                with self._ready_lock.current():
                     self._ready |= ready
 
     @cached_property
@@ -444,7 +444,7 @@ class Hub:
             self._unregister(inherited.fileno())
             inherited.close()
         waker = self._waker = Waker()
-        with self._ready_lock:
+        with self._ready_lock.current():
             self._wake_pending = False
         self.poller.register(waker.fileno(), READ)
         return waker
@@ -453,7 +453,7 @@ class Hub:
         # In this order: were the flag cleared first, a byte sent then could be drained here, and the flag, set again,
         # would say for ever that one is on its way.
         waker.drain()
-        with self._ready_lock:
+        with self._ready_lock.current():
             self._wake_pending = False
 
     # -- Closing.

@@ -25,6 +25,7 @@ from queue import Empty
 from typing import Any
 
 from kombu._core import memory as _memory
+from kombu._locks import new_lock
 from kombu.utils.scheduling import FairCycle
 
 from . import base, virtual
@@ -46,7 +47,7 @@ class Arrivals:
 
     def reset(self) -> None:
         """Forget everybody: in the child of a fork the waiting threads do not exist, nor who held the lock."""
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._waiting: dict[Any, tuple[threading.Event, ...]] = {}
 
     def register(self, watched: set[Any], event: threading.Event) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict, UserDict
 from collections.abc import Callable, Iterator, KeysView
 from functools import update_wrapper
-from threading import Lock, RLock
 from types import MethodType
 
 from .._lazy import TYPE_CHECKING
+from .._locks import new_lock, new_reentrant_lock
 
 if TYPE_CHECKING:
     from typing import Any, TypeVar
@@ -45,7 +45,7 @@ class LRUCache(UserDict["Any", "Any"]):
 
     def __init__(self, limit: int | None = None) -> None:
         self.limit = limit
-        self.mutex = RLock()
+        self.mutex = new_reentrant_lock()
         self.data: OrderedDict[Any, Any] = OrderedDict()
 
     def __getitem__(self, key: Any) -> Any:
@@ -149,7 +149,7 @@ class LRUCache(UserDict["Any", "Any"]):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self.mutex = RLock()
+        self.mutex = new_reentrant_lock()
 
 
 class _Memoized:
@@ -166,7 +166,7 @@ class _Memoized:
         self.hits = self.misses = 0
         self._cache = cache
         self._keyfun = keyfun
-        self._mutex = Lock()
+        self._mutex = new_lock()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._keyfun is not None:

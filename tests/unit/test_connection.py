@@ -564,8 +564,7 @@ def test_a_transport_that_knows_nothing_of_forks_is_not_finalized_in_the_child(b
 
 @needs_fork
 def test_a_lock_that_a_thread_held_in_the_parent_does_not_block_the_child(connection):
-    connection._establishing.__enter__()
-    try:
+    with connection._establishing.current():
         inside = threading.Event()
 
         def child():
@@ -574,8 +573,6 @@ def test_a_lock_that_a_thread_held_in_the_parent_does_not_block_the_child(connec
             return inside.wait(30)
 
         assert forked(child)
-    finally:
-        connection._establishing.__exit__(None, None, None)
 
 
 # -- copies

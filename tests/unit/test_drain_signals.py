@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import gc
-import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from amqp.exceptions import RecoverableConnectionError
 
+from alarms import Interrupted, alarm, interrupt, needs_alarm
 from patience import PATIENCE
 from rig import LINKS, Rig, Task
 from streams import delivery
@@ -24,29 +23,6 @@ def rig(core, request) -> Iterator[Rig]:
     made = Rig(core, request.param == "fd")
     yield made
     made.close()
-
-
-class Interrupted(Exception):
-    """Raised by a signal's handler."""
-
-
-@contextmanager
-def alarm(handler: Callable[..., Any], delay: float = 0.05, every: float = 0) -> Iterator[None]:
-    # A handler that raises runs once, lest it raise again while this is undone.
-    previous = signal.signal(signal.SIGALRM, handler)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, delay, every)
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
-
-
-def interrupt(*_: Any) -> None:
-    raise Interrupted
-
-
-needs_alarm = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timers on this platform")
 
 
 @needs_alarm

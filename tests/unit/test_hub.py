@@ -411,7 +411,7 @@ inherited = hub._waker.fileno()
 holding, release = threading.Event(), threading.Event()
 
 def hold():
-    with hub._ready_lock:
+    with hub._ready_lock.current():
         holding.set()
         release.wait()
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from ..._core import publish
+from ..._locks import new_reentrant_lock
 from ...exceptions import BatchPublishError
 from .window import Confirmation
 
@@ -36,7 +36,7 @@ class PublishBatch:
         self.max_size = max_size
         self._buffer = publish.PublishBuffer(max_size, MOST_BYTES)
         # Another thread that writes for the channel sends this first.
-        self._lock = threading.RLock()
+        self._lock = new_reentrant_lock()
         self._failure: BaseException | None = None
         self._discarded = self._closed = False
         self._gathering = False
@@ -200,7 +200,7 @@ class PublishBatch:
             wait = channel.connection.confirm_timeout
         self._addresses = []
         with channel.waits():
-            with channel._opening:
+            with channel._opening.current():
                 self._ready_for_confirms()
                 confirms = channel._confirms
                 tags = [confirms.expect(address) for address in addresses]
@@ -246,7 +246,7 @@ class PublishBatch:
             wait = channel.connection.confirm_timeout
         while promises:
             channel._await_room(wait, None, len(promises))
-            with channel._opening:
+            with channel._opening.current():
                 self._ready_for_confirms()
                 room = window.size - len(window)
                 if room < 1:

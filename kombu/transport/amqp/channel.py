@@ -118,11 +118,11 @@ class Channel(Publishes, amqp.Channel, StdChannel):
             amqp.exceptions.ChannelError: the broker closed the channel for good.
             amqp.exceptions.RecoverableConnectionError: the channel or its connection is closed.
         """
-        with self._closing:
+        with self._closing.current():
             # Another thread may be at it: whether the channel may open again is known when it is done.
             pass
         if self._may_reopen:
-            with self._opening:
+            with self._opening.current():
                 if self._may_reopen:
                     if self.connection is not None:
                         self.connection.raise_unreported(self)
@@ -194,7 +194,7 @@ class Channel(Publishes, amqp.Channel, StdChannel):
         connection = self.connection
         # Asked before, as whoever waits is woken by what follows.
         told = self.waited_for_elsewhere()
-        with self._closing:
+        with self._closing.current():
             may_reopen = not (self.callbacks or self.unacked)
             # From here on nothing is written for this channel but our agreement: see Writer.write.
             self.close_error = self.last_close_error = error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from ..._locks import new_lock
 
 __all__ = ("ChannelIds",)
 
@@ -19,7 +19,7 @@ class ChannelIds:
         self._used: set[int] = set()
         self._returned: list[int] = []
         self._next = 1
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     def __len__(self) -> int:
         return len(self._used)

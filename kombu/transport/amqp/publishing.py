@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from time import monotonic
 from typing import Any
 
@@ -13,6 +11,8 @@ from amqp import spec
 from amqp.exceptions import ChannelError, RecoverableConnectionError, error_for_code
 
 from ..._core import frames, planning, publish
+from ..._locks import new_lock
+from ...forks import ProcessLock
 from ...message import Message
 from .batch import PublishBatch
 from .confirms import Confirms, refusal
@@ -31,7 +31,7 @@ class Publishes(AwaitsReplies):
     held_back: tuple[PublishBatch, ...]
     events: dict[str, set[Any]]
     _confirm_selected: bool
-    _opening: AbstractContextManager[Any]
+    _opening: ProcessLock
     _writer: Any
     _make_usable: Callable[[], Any]
 
@@ -44,7 +44,7 @@ class Publishes(AwaitsReplies):
         self.confirms_each = bool(connection.confirm_publish) and size is None
         self._wants_confirms = False
         # Threads have batches of their own on one channel.
-        self._holding = threading.Lock()
+        self._holding = new_lock()
         if type(self)._on_basic_ack is Publishes._on_basic_ack:
             # Those answers that nobody has to be told of go straight there.
             self.deliveries.window = self.confirm_window
@@ -282,7 +282,7 @@ class Publishes(AwaitsReplies):
         if wait is None:
             wait = connection.confirm_timeout
         with self.waits():
-            with self._opening:
+            with self._opening.current():
                 closings = self._before_confirmed()
                 confirms = self._confirms
                 buffers = encode(connection)
@@ -437,7 +437,7 @@ class Publishes(AwaitsReplies):
         if self.held_back:
             # Not with the lock held: whoever sends them may be waiting for it.
             self.send_held_back()
-        with self._opening:
+        with self._opening.current():
             if self._confirm_selected:
                 return None
             self._make_usable()

@@ -11,11 +11,12 @@ import select
 import socket
 import ssl
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from time import monotonic
 from typing import Any
+
+from ..._locks import new_lock
 
 __all__ = ("Link", "TLSLink", "WriteTimedOut", "link_for")
 
@@ -220,7 +221,7 @@ class TLSLink(Link):
         self._write_wants_read = False
 
     def reset_guard(self) -> None:
-        self.guard = threading.Lock()
+        self.guard = new_lock()
 
     def recv_into(self, view: Any) -> int:
         with self.guard:

@@ -7,7 +7,6 @@ Source: RabbitMQ's extension to AMQP 0-9-1, class ``confirm``; the n-th publish 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -17,6 +16,7 @@ from vine.abstract import Thenable
 
 from ... import forks
 from ..._core import window
+from ..._locks import new_lock
 from ...exceptions import ConfirmError
 from .confirms import refusal
 
@@ -155,7 +155,7 @@ class ConfirmWindow(window.Window):
     def _begin(self) -> None:
         self._pid = forks.pid
         # Held while failures are noted or taken.
-        self._noting = threading.Lock()
+        self._noting = new_lock()
         # Those that failed and that nobody has been told of: kept in a dict, as a set in order.
         self._failures: dict[Confirmation, None] = {}
         self._more_failures = 0
