@@ -210,6 +210,9 @@ class TLSLink(Link):
 
     OpenSSL does not allow one thread to read a session while another writes it, so both take turns; neither ever
     waits for the network meanwhile.
+
+    It notes errors for the thread, not for the session, and takes any that it finds there for one of the session that
+    the thread is using.  Python leaves some there when a connection is lost, whose ever it was.
     """
 
     def __init__(self, sock: Any) -> None:
@@ -222,6 +225,26 @@ class TLSLink(Link):
 
     def reset_guard(self) -> None:
         self.guard = new_lock()
+
+    def _at_once(self, operation: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return super()._at_once(operation, *args)
+        except ssl.SSLError:
+            raise
+        except OSError as error:
+            lost = error
+        # That may be another connection's.  If it is this one's, it is as lost the second time.
+        _forget_tls_errors()
+        try:
+            count = super()._at_once(operation, *args)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except OSError:
+            count = 0
+        if not count:
+            _forget_tls_errors()
+            raise lost
+        return count
 
     def recv_into(self, view: Any) -> int:
         with self.guard:
@@ -279,6 +302,16 @@ class TLSLink(Link):
     def peer_has_left(self) -> bool:
         # A TLS stream cannot be peeked into; a broken one shows when it is read or written.
         return False
+
+
+def _forget_tls_errors() -> None:
+    """Have OpenSSL forget what errors it has noted for this thread, as it does where a handshake begins."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    try:
+        context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO()).do_handshake()
+    except ssl.SSLWantReadError:
+        pass  # nobody is going to answer
 
 
 def link_for(sock: Any) -> Link:
