@@ -14,8 +14,10 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
+from ._lazy import LazyModule
 from .utils.encoding import ensure_bytes
 
 __all__ = ("compress", "decompress", "encoders", "get_decoder", "get_encoder", "register")
@@ -33,9 +35,18 @@ def _first_of(*names: str) -> Any:
     return None
 
 
+def _first_installed(*names: str) -> Any:
+    """Return the first of these modules that there is, to be imported when it is first used, or None."""
+    for name in names:
+        if find_spec(name) is not None:
+            return LazyModule(name)
+    return None
+
+
 bz2 = _first_of("bz2")
 lzma = _first_of("lzma")
-brotli = _first_of("brotli", "brotlicffi")
+# A free-threaded Python turns its GIL on, and warns, when the package is imported.  Who has it need not use it.
+brotli = _first_installed("brotli", "brotlicffi")
 zstd = _first_of("compression.zstd", "backports.zstd")
 zstandard: Any = None if zstd else _first_of("zstandard")
 
@@ -79,6 +90,16 @@ def decompress(body: Any, content_type: str) -> bytes:
     return get_decoder(content_type)(body)
 
 
+def _brotli_compress(data: bytes) -> bytes:
+    compressed: bytes = brotli.compress(data)
+    return compressed
+
+
+def _brotli_decompress(data: bytes) -> bytes:
+    decompressed: bytes = brotli.decompress(data)
+    return decompressed
+
+
 def _zstandard_compress(data: bytes) -> bytes:
     # Neither compressors nor decompressors may be shared by threads.
     compressed: bytes = zstandard.ZstdCompressor().compress(data)
@@ -104,7 +125,7 @@ def _register_methods() -> None:
     if bz2 is not None:
         register(bz2.compress, bz2.decompress, "application/x-bz2", ["bzip2", "bzip"])
     if brotli is not None:
-        register(brotli.compress, brotli.decompress, "application/x-brotli", ["brotli"])
+        register(_brotli_compress, _brotli_decompress, "application/x-brotli", ["brotli"])
     if lzma is not None:
         register(lzma.compress, lzma.decompress, "application/x-lzma", ["lzma", "xz"])
     if zstd is not None:

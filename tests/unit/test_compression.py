@@ -12,6 +12,7 @@ import pytest
 
 import interpreter
 from kombu import compression
+from methods import require_method
 
 CONTENT_TYPES = {
     "gzip": "application/x-gzip",
@@ -29,8 +30,7 @@ BODIES = [b"", b"x", b"body " * 1000, random.Random(0).randbytes(10000)]
 
 @pytest.fixture(params=sorted(CONTENT_TYPES))
 def method(request):
-    if CONTENT_TYPES[request.param] not in compression.encoders():
-        pytest.skip("the package for it is not installed")
+    require_method(request.param)
     return request.param
 
 
@@ -115,6 +115,21 @@ class TestZstandardPackage:
     def test_memoryviews_are_read(self):
         body = compression._zstandard_compress(b"body")
         assert compression._zstandard_decompress(memoryview(body)) == b"body"
+
+
+@pytest.mark.skipif(compression.brotli is None, reason="brotli is not installed")
+def test_brotli_is_imported_when_it_is_used():
+    code = """
+        import sys
+        from kombu import compression
+        print("brotli" in sys.modules, "brotlicffi" in sys.modules)
+        for name in "brotli", "brotlicffi":
+            sys.modules[name] = sys
+        sys.compress = bytes.upper
+        print(compression.compress(b"body", "brotli"))
+    """
+    done = interpreter.run(textwrap.dedent(code))
+    assert done.stdout.splitlines() == ["False False", "(b'BODY', 'application/x-brotli')"], done.stderr
 
 
 def test_it_imports_without_any_package():
