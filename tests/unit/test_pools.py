@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -39,6 +40,8 @@ def no_shared_pools():
     yield
     pools.reset()
     pools.set_limit(limit)
+    # All at once: Python 3.14 collects in steps, and may find what a test left out in another, and not its pool.
+    gc.collect()
 
 
 def wait_until(condition, seconds=30):
