@@ -52,9 +52,9 @@ def test_what_a_handler_raises_leaves_no_lock_taken(
     make: Callable[[], Any], take: Callable[[Any], AbstractContextManager[Any]]
 ) -> None:
     lock = make()
-    limit = time.monotonic() + PATIENCE
 
     def work() -> None:
+        limit = time.monotonic() + PATIENCE
         while time.monotonic() < limit:
             with take(lock):
                 pass
