@@ -46,8 +46,8 @@ ABI = 1
 #: The modules of a package, in such an order that each imports only earlier ones.
 _MODULES = (
     "decoding", "encoding", "jsondecoding", "jsonencoding", "frames", "window", "deliveries", "bodies", "received",
-    "message", "dispatch", "inbound", "output", "reading", "drain", "draining", "settling", "publish", "stock",
-    "waiters", "places", "pool", "planning", "shared", "known", "unsettled", "virtual", "memory",
+    "message", "dispatch", "buffer", "inbound", "output", "reading", "drain", "draining", "settling", "publish",
+    "stock", "waiters", "places", "pool", "planning", "shared", "known", "unsettled", "virtual", "memory",
 )
 
 #: Those that only the compiled package has.

@@ -1,4 +1,4 @@
-"""Frames in, events out: the receive buffer, and the contents put together from its frames.
+"""Frames in, events out: the contents put together from the frames in a receive buffer.
 
 Frames are cut in place and nothing is read here, so the same code serves a socket, a test and a fuzzer.
 
@@ -13,15 +13,13 @@ from typing import Any
 
 from kombu._lazy import amqp_errors
 
+from .buffer import SMALLEST_BUFFER, ReceiveBuffer
 from .frames import FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_HEARTBEAT, FRAME_METHOD, decode_properties
 
 __all__ = ("Inbound", "MAX_BODY_SIZE", "SETTLED")
 
 #: Largest body accepted unless told otherwise, in bytes: the most that RabbitMQ can be configured to carry.
 MAX_BODY_SIZE = 512 * 1024 * 1024
-
-#: Size of the receive buffer of a quiet connection, in bytes.
-SMALLEST_BUFFER = 16 * 1024
 
 #: Different property blocks remembered as valid, since most messages of a stream carry the same ones.
 KNOWN_PROPERTIES = 64
@@ -116,8 +114,8 @@ class _Arguments:
             )
 
 
-class Inbound:
-    """Receive buffer of one connection.
+class Inbound(ReceiveBuffer):
+    """Receive buffer of one connection, and the contents that come out of it.
 
     Arguments:
         channels: the connection's channels by number, shared with it.  Used of a channel are its ``deliveries``,
@@ -129,6 +127,7 @@ class Inbound:
     def __init__(
         self, channels: dict[int, Any], frame_max: int = 131072, max_body_size: int = MAX_BODY_SIZE
     ) -> None:
+        super().__init__()
         self.channels = channels
         self.frame_max = frame_max
         self.max_body_size = max_body_size
@@ -137,9 +136,6 @@ class Inbound:
         #: Whether another whole frame waits behind the event cut last; any thread may look.
         self.more_waits = False
 
-        self._buffer = bytearray()
-        self._view = memoryview(self._buffer)
-        self._start = self._end = 0
         self._contents: dict[int, _Content] = {}
         # While a body frame is under way: its content, the payload still to come, and its channel.
         self._filling: _Content | None = None
@@ -147,10 +143,7 @@ class Inbound:
         self._filling_channel = 0
         self._known_properties: set[bytes] = set()
 
-    @property
-    def buffer_size(self) -> int:
-        """Bytes that the receive buffer takes up at present."""
-        return len(self._buffer)
+    # -- frames
 
     def _frame_waits(self) -> bool:
         """Return whether the receive buffer begins with a whole frame."""
@@ -158,38 +151,6 @@ class Inbound:
         if self._filling is not None:
             return available > self._frame_left
         return available >= 8 and available >= 8 + _LONG.unpack_from(self._buffer, self._start + 3)[0]
-
-    def feed(self, data: Any) -> None:
-        """Append *data* to the receive buffer, as if it had been read."""
-        self._make_room(len(data))
-        self._view[self._end:self._end + len(data)] = data
-        self._end += len(data)
-
-    def _make_room(self, size: int) -> None:
-        """See that *size* bytes can be appended: move what is buffered to the front, or to a larger buffer."""
-        waiting = self._end - self._start
-        capacity = len(self._buffer)
-        if waiting + size > capacity:
-            while capacity < waiting + size:
-                capacity = max(2 * capacity, SMALLEST_BUFFER)
-            larger = bytearray(capacity)
-            larger[:waiting] = self._view[self._start:self._end]
-            self._view.release()
-            self._buffer = larger
-            self._view = memoryview(larger)
-        elif self._end + size > capacity:
-            self._view[:waiting] = self._view[self._start:self._end]
-        else:
-            return
-        self._start, self._end = 0, waiting
-
-    def _shrink_buffer(self) -> None:
-        self._view.release()
-        self._buffer = bytearray(SMALLEST_BUFFER)
-        self._view = memoryview(self._buffer)
-        self._start = self._end = 0
-
-    # -- frames
 
     def next_event(self) -> tuple[int, tuple[int, int], Any, Any] | None:
         """Cut one event out of the receive buffer.

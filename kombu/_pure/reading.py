@@ -11,7 +11,8 @@ from typing import Any
 
 from kombu._lazy import amqp_errors
 
-from .inbound import MAX_BODY_SIZE, SMALLEST_BUFFER, Inbound
+from .buffer import SMALLEST_BUFFER
+from .inbound import MAX_BODY_SIZE, Inbound
 
 __all__ = ("NOTHING", "Reader")
 
@@ -235,7 +236,7 @@ class Reader(Inbound):
         if self._start == self._end and len(self._buffer) > SMALLEST_BUFFER:
             spare_from = self._filled_at + BUFFER_IDLE
             if now >= spare_from:
-                self._shrink_buffer()
+                self._shrink()
             else:
                 until = spare_from if until is None else min(until, spare_from)
         try:

@@ -1,8 +1,9 @@
-"""The receive buffer, for the receive loop that extends it."""
+"""What cuts frames, for the receive loop that extends it."""
 
 from libc.stdint cimport uint64_t
 
 from kombu._speedups.bodies cimport PropertyBlock
+from kombu._speedups.buffer cimport ReceiveBuffer
 from kombu._speedups.deliveries cimport Deliveries
 from kombu._speedups.message cimport Message
 from kombu._speedups.wire cimport Cursor
@@ -34,17 +35,12 @@ cdef struct Pattern:
     Py_ssize_t size_at
 
 
-cdef class Inbound:
+cdef class Inbound(ReceiveBuffer):
     cdef readonly dict channels
     cdef public uint64_t frame_max
     cdef public uint64_t max_body_size
     cdef public Py_ssize_t frames_received
     cdef readonly bint more_waits
-
-    cdef unsigned char *data
-    cdef Py_ssize_t capacity
-    cdef Py_ssize_t start
-    cdef Py_ssize_t end
 
     # One content at a time is the rule; those of further channels stand in the dict.
     cdef Content content
@@ -66,8 +62,6 @@ cdef class Inbound:
     cdef Pattern pattern
     cdef PropertyBlock last_properties
 
-    cdef int make_room(self, Py_ssize_t size) except -1
-    cdef int shrink(self, Py_ssize_t capacity) except -1
     cdef bint frame_waits(self) noexcept
     cdef object cut(self)
     cdef Content content_of(self, unsigned int channel_id)

@@ -1,4 +1,4 @@
-"""Frames in, events out: the receive buffer, and the contents put together from its frames.
+"""Frames in, events out: the contents put together from the frames in a receive buffer.
 
 Twin of :mod:`kombu._pure.inbound`, which says more.
 
@@ -7,12 +7,12 @@ Source: AMQP 0-9-1, section 2.3.5 (frame details) and 4.2 (wire format).
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport uint64_t
-from libc.string cimport memcmp, memcpy, memmove
+from libc.string cimport memcmp, memcpy
 
 from kombu._speedups.bodies cimport PropertyBlock, make_block
+from kombu._speedups.buffer cimport ReceiveBuffer, SMALLEST_BUFFER
 from kombu._speedups.deliveries cimport Deliveries
 from kombu._speedups.message cimport Message, make_delivery
 from kombu._speedups.frames cimport check_block
@@ -33,7 +33,6 @@ MAX_BODY_SIZE = 512 * 1024 * 1024
 SETTLED = (0, (60, 80), None, None)
 
 cdef enum:
-    SMALLEST_BUFFER = 16384
     KNOWN_PROPERTIES = 64
 
     FRAME_METHOD = 1
@@ -79,12 +78,8 @@ cdef const unsigned char *fixed(Cursor *cursor, int size, str what, str method) 
     return found
 
 
-cdef class Inbound:
-    """Receive buffer of one connection; see :class:`kombu._pure.inbound.Inbound`."""
-
-    def __cinit__(self, *args, **kwargs):
-        self.data = NULL
-        self.capacity = self.start = self.end = 0
+cdef class Inbound(ReceiveBuffer):
+    """Receive buffer of one connection, and the contents that come out of it; see :class:`kombu._pure.inbound.Inbound`."""
 
     def __init__(self, dict channels, frame_max=131072, max_body_size=MAX_BODY_SIZE):
         cdef int place
@@ -97,65 +92,14 @@ cdef class Inbound:
         for place in range(3):
             self.last_text[place].size = -1
 
-    def __dealloc__(self):
-        PyMem_Free(self.data)
-
-    # -- the buffer
-
-    @property
-    def buffer_size(self):
-        """Bytes that the receive buffer takes up at present."""
-        return self.capacity
-
-    def feed(self, const unsigned char[::1] data not None):
-        """Append *data* to the receive buffer, as if it had been read."""
-        cdef Py_ssize_t size = data.shape[0]
-        if size:
-            self.make_room(size)
-            memcpy(self.data + self.end, &data[0], size)
-            self.end += size
-
-    cdef int make_room(self, Py_ssize_t size) except -1:
-        """See that *size* bytes can be appended: move what is buffered to the front, or to a larger buffer."""
-        cdef Py_ssize_t waiting = self.end - self.start
-        cdef Py_ssize_t capacity = self.capacity
-        cdef unsigned char *larger
-        if waiting + size > capacity:
-            while capacity < waiting + size:
-                capacity = max(2 * capacity, <Py_ssize_t>SMALLEST_BUFFER)
-            larger = <unsigned char *>PyMem_Malloc(capacity)
-            if larger == NULL:
-                raise MemoryError()
-            if waiting:
-                memcpy(larger, self.data + self.start, waiting)
-            PyMem_Free(self.data)
-            self.data = larger
-            self.capacity = capacity
-        elif self.end + size > capacity:
-            memmove(self.data, self.data + self.start, waiting)
-        else:
-            return 0
-        self.start = 0
-        self.end = waiting
-        return 0
-
-    cdef int shrink(self, Py_ssize_t capacity) except -1:
-        """Give back an empty buffer's memory but for *capacity* bytes."""
-        cdef unsigned char *smaller = <unsigned char *>PyMem_Realloc(self.data, capacity)
-        if smaller == NULL:
-            raise MemoryError()
-        self.data = smaller
-        self.capacity = capacity
-        self.start = self.end = 0
-        return 0
+    # -- frames
 
     cdef bint frame_waits(self) noexcept:
+        """Return whether the receive buffer begins with a whole frame."""
         cdef Py_ssize_t available = self.end - self.start
         if self.filling is not None:
             return available > self.frame_left
         return available >= 8 and <uint64_t>available >= 8 + <uint64_t>load32(self.data + self.start + 3)
-
-    # -- frames
 
     def next_event(self):
         """Cut one event out of the receive buffer; see :meth:`kombu._pure.inbound.Inbound.next_event`."""

@@ -4,6 +4,7 @@ from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.errno cimport EAGAIN, EINTR, errno
 
+from kombu._speedups.buffer cimport SMALLEST_BUFFER
 from kombu._speedups.inbound cimport Inbound
 from kombu._speedups.output cimport Writer
 
@@ -28,7 +29,6 @@ cdef extern from "posix_socket.h":
     double kombu_monotonic() noexcept
 
 cdef enum:
-    SMALLEST_BUFFER = 16384
     LARGEST_BUFFER = 262144
 
 cdef double BUFFER_IDLE = 1.0
@@ -234,7 +234,7 @@ cdef class Reader(Inbound):
             until = min(until, self.next_tick)
         if self.start == self.end and self.capacity > SMALLEST_BUFFER:
             if now >= self.filled_at + BUFFER_IDLE:
-                self.shrink(SMALLEST_BUFFER)
+                self.shrink()
             else:
                 until = min(until, self.filled_at + BUFFER_IDLE)
         try:
