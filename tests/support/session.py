@@ -37,7 +37,6 @@ class Session:
         frame_max, heartbeat_interval, channel_max: what its ``connection.tune-ok`` chose.
         consumers: consumer tag to channel number, as consumed and not cancelled.
         confirming: channel number to the last publish's delivery tag, for channels in confirm mode.
-        methods: every method received, contents included, in order.
         frames, bytes: numbers of frames and octets received.
         heartbeats: monotonic times at which heartbeat frames arrived.
         last_frame: monotonic time of the last frame of any type.
@@ -53,7 +52,7 @@ class Session:
         self.frame_max, self.heartbeat_interval, self.channel_max = peer.frame_max, 0, 0
         self.consumers: dict[str, int] = {}
         self.confirming: dict[int, int] = {}
-        self.methods: list[Method] = []
+        self._methods: list[Method] = []
         self.frames = self.bytes = 0
         self.heartbeats: list[float] = []
         self.last_frame = 0.0
@@ -101,7 +100,14 @@ class Session:
 
     def arrived(self, name: str) -> list[Method]:
         """Return all methods of this name so far, in order."""
-        return list(self._by_name[name])
+        with self.peer.changed:
+            return list(self._by_name[name])
+
+    @property
+    def methods(self) -> list[Method]:
+        """Every method received, contents included, in order."""
+        with self.peer.changed:
+            return list(self._methods)
 
     def wait(self, condition: Callable[[], object], timeout: float = PATIENCE, what: str = "a condition") -> None:
         """Wait until *condition*, checked whenever something arrives, is true (see :meth:`Peer.wait`)."""
@@ -390,12 +396,13 @@ class Session:
                 self._handle(method)
 
     def _handle(self, method: Method) -> None:
-        take_note(self, method)
         handler = self.peer.handlers.get(method.name)
-        if handler is not None:
-            handler(self, method)
+        # At once: who has the answer finds the method, and who has found the method comes after its answer.
         with self.peer.changed:
-            self.methods.append(method)
+            take_note(self, method)
+            if handler is not None:
+                handler(self, method)
+            self._methods.append(method)
             self._by_name[method.name].append(method)
             self.peer.changed.notify_all()
 
