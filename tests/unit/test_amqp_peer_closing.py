@@ -294,6 +294,27 @@ def test_closing_while_another_thread_drains(any_peer, connect):
     session.wait_ended()
 
 
+def test_two_threads_may_let_go_of_a_connection_at_once(any_peer, connect, monkeypatch):
+    """One of them is in the middle of closing the socket while the other begins."""
+    transport = connect(any_peer).connection
+    sock = transport.transport.sock
+    others = []
+    shutdown = type(sock).shutdown
+
+    def meet_another(self, how):
+        if self is sock and not others:
+            others.append(threading.Thread(target=transport.collect))
+            others[0].start()
+            # It waits, and has nothing left to do afterwards.
+            others[0].join(0.2)
+        return shutdown(self, how)
+
+    monkeypatch.setattr(type(sock), "shutdown", meet_another)
+    transport.collect()
+    others[0].join(PATIENCE)
+    assert not others[0].is_alive() and sock.fileno() < 0
+
+
 def test_letting_go_while_another_thread_drains(any_peer, connect):
     connection = connect(any_peer)
     transport = connection.connection

@@ -406,18 +406,20 @@ class Connection(AwaitsReplies, amqp.Connection):
         writer, link = self._writer, self._link
         if writer is not None and writer.failure is None:
             writer.failure = self._failure or RecoverableConnectionError("connection already closed")
-        if link is None or self._transport is None:
+        transport = self._transport
+        if link is None or transport is None:
             return
         link.closed = True
+        # Who closes and who drains may both be here.
         with link.guard:
-            sock = self._transport.sock
+            sock = transport.sock
             if sock is not None and sock.fileno() < 0:
                 # Somebody else has closed it, so that TLS has nothing to say goodbye with.
-                self._transport.sock = None
+                transport.sock = None
             elif sock is not None:
                 # TLS would wait for the peer to say goodbye, as long as a timeout allows that somebody has put there.
                 sock.setblocking(False)
-            self._transport.close()
+            transport.close()
 
     def collect(self) -> None:
         """Close the socket and drop every channel, without a word to the peer."""

@@ -12,11 +12,10 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from time import monotonic
 from typing import Any
 
-from ..._locks import new_lock
+from ..._locks import new_lock, new_reentrant_lock
 
 __all__ = ("Link", "TLSLink", "WriteTimedOut", "link_for")
 
@@ -72,10 +71,13 @@ class Link:
         self.plain_fd = self._fd if native and sys.platform != "win32" else -1
         self.can_gather = bool(_MORE) and self.plain_fd >= 0
         #: Held while the socket is closed, and by whoever must not be disturbed by that.
-        self.guard: AbstractContextManager[Any] = nullcontext()
+        self.guard: Any
+        self.reset_guard()
 
     def reset_guard(self) -> None:
         """Make the guard whole again in a forked child, where another thread may have held it."""
+        # The handler of a signal may close what its thread is closing.
+        self.guard = new_reentrant_lock()
 
     def recv_into(self, view: Any) -> int:
         """Read what is there into *view*.
@@ -219,7 +221,6 @@ class TLSLink(Link):
         super().__init__(sock)
         self.plain_fd = -1
         self.can_gather = False
-        self.reset_guard()
         self._read_wants_write = False
         self._write_wants_read = False
 
