@@ -94,6 +94,15 @@ cdef inline void skip_space(Scan *scan) noexcept:
         octet = scan.data[scan.at]
 
 
+cdef inline bint takes(Scan *scan, char octet) noexcept:
+    """Go to what follows any space, and behind it if that is *octet*; return whether it is."""
+    skip_space(scan)
+    if scan.data[scan.at] != octet:
+        return False
+    scan.at += 1
+    return True
+
+
 cdef object scan_value(Scan *scan, int depth):
     """Return the value that begins here, and go behind it; or return UNUSUAL."""
     cdef const char *data = scan.data + scan.at
@@ -211,30 +220,21 @@ cdef str scan_key(Scan *scan):
 cdef object scan_object(Scan *scan, int depth):
     cdef dict found = {}
     scan.at += 1
-    skip_space(scan)
-    if scan.data[scan.at] == c"}":
-        scan.at += 1
+    if takes(scan, c"}"):
         return found
     while scan.data[scan.at] == c'"':
         key = scan_key(scan)
-        if key is None:
+        if key is None or not takes(scan, c":"):
             return UNUSUAL
-        skip_space(scan)
-        if scan.data[scan.at] != c":":
-            return UNUSUAL
-        scan.at += 1
         skip_space(scan)
         value = scan_value(scan, depth)
         if value is UNUSUAL:
             return UNUSUAL
         found[key] = value
-        skip_space(scan)
-        if scan.data[scan.at] == c"}":
-            scan.at += 1
+        if takes(scan, c"}"):
             return found
-        if scan.data[scan.at] != c",":
+        if not takes(scan, c","):
             return UNUSUAL
-        scan.at += 1
         skip_space(scan)
     return UNUSUAL
 
@@ -242,22 +242,17 @@ cdef object scan_object(Scan *scan, int depth):
 cdef object scan_array(Scan *scan, int depth):
     cdef list found = []
     scan.at += 1
-    skip_space(scan)
-    if scan.data[scan.at] == c"]":
-        scan.at += 1
+    if takes(scan, c"]"):
         return found
     while True:
         value = scan_value(scan, depth)
         if value is UNUSUAL:
             return UNUSUAL
         found.append(value)
-        skip_space(scan)
-        if scan.data[scan.at] == c"]":
-            scan.at += 1
+        if takes(scan, c"]"):
             return found
-        if scan.data[scan.at] != c",":
+        if not takes(scan, c","):
             return UNUSUAL
-        scan.at += 1
         skip_space(scan)
 
 

@@ -140,3 +140,20 @@ def test_what_is_no_error_of_the_system_is_not_asked_for_again():
     assert TLSLink(Failing(ssl.SSLEOFError(), 5)).recv_into(bytearray(9)) == 0
     with pytest.raises(ssl.SSLError, match="bad record"):
         TLSLink(Failing(ssl.SSLError(1, "bad record"), 5)).recv_into(bytearray(9))
+
+
+def test_who_reads_may_be_interrupted_by_a_handler_that_closes_the_connection(ends):
+    # The handler of a signal runs in the middle of whatever its thread does; here, in a read.
+    class Interrupted:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(ends.client, name)
+
+        def recv_into(self, view: Any) -> int:
+            assert ends.link.guard.acquire(blocking=False), "the thread would wait for itself"
+            ends.client.close()
+            ends.link.guard.release()
+            return ends.client.recv_into(view)
+
+    ends.link.sock = Interrupted()
+    with pytest.raises(OSError):
+        ends.link.recv_into(bytearray(10))

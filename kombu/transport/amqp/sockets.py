@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
-from ..._locks import new_lock, new_reentrant_lock
+from ..._locks import new_reentrant_lock
 
 __all__ = ("Link", "TLSLink", "WriteTimedOut", "link_for")
 
@@ -76,7 +76,7 @@ class Link:
 
     def reset_guard(self) -> None:
         """Make the guard whole again in a forked child, where another thread may have held it."""
-        # The handler of a signal may close what its thread is closing.
+        # The handler of a signal may close what its thread is closing, or is using.
         self.guard = new_reentrant_lock()
 
     def recv_into(self, view: Any) -> int:
@@ -223,9 +223,6 @@ class TLSLink(Link):
         self.can_gather = False
         self._read_wants_write = False
         self._write_wants_read = False
-
-    def reset_guard(self) -> None:
-        self.guard = new_lock()
 
     def _at_once(self, operation: Callable[..., Any], *args: Any) -> Any:
         try:
